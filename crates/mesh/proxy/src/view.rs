@@ -57,6 +57,16 @@ pub(crate) struct ChainView {
     pub(crate) service: ServiceView,
 }
 
+impl ChainView {
+    /// Its name, if it has one.
+    pub(crate) fn name(&self) -> &str {
+        match &self.service {
+            ServiceView::Http(view) => &view.chain,
+            ServiceView::Tcp(view) => &view.chain,
+        }
+    }
+}
+
 /// What is done with a connection.
 #[derive(Debug)]
 pub(crate) enum ServiceView {

@@ -6,12 +6,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::balance::{Ask, Verdict};
+use crate::clock::Micros;
 use crate::flags::Flag;
 use crate::net::{Source, Stream};
 use crate::reply::Failure;
 use crate::tcp::Session;
 use crate::tcp::session::Reached;
-use crate::upstream::{ClusterState, EndpointState, Slot};
+use crate::upstream::{Birth, ClusterState, EndpointState, Ready, Slot};
 
 /// A connection to an endpoint, and what it occupies.
 #[derive(Debug)]
@@ -71,8 +72,9 @@ impl Session {
             cluster.stats.cx_none_healthy.increment();
             return Err(Failure::NoEndpoint);
         };
+        let begin = self.worker.clock.now();
         if self.is_logged() {
-            self.reaches(&endpoint, None);
+            self.reaches(&endpoint, begin, None);
         }
         let slot = cluster.own_slot(&endpoint).ok_or(Failure::Overflow)?;
         let connecting = slot.connect(b"", self.ends());
@@ -86,10 +88,10 @@ impl Session {
                 Err(_) => Verdict::Failed,
             },
         );
-        let stream = connected?;
         if self.is_logged() {
-            self.reaches(&endpoint, Some(&stream));
+            self.reaches(&endpoint, begin, connected.as_ref().ok());
         }
+        let (stream, _) = connected?;
         Ok(Upstream {
             stream,
             _slot: slot,
@@ -98,11 +100,23 @@ impl Session {
 
     /// Notes where the connection leads, for the access logs.
     #[cold]
-    fn reaches(&mut self, endpoint: &EndpointState, stream: Option<&Stream>) {
+    fn reaches(
+        &mut self,
+        endpoint: &EndpointState,
+        begin: Micros,
+        connected: Option<&(Stream, Birth)>,
+    ) {
+        let stream = connected.map(|(stream, _)| stream);
+        let opened = connected.map(|(_, birth)| birth.opened(&self.worker));
         self.told.get_or_insert_default().upstream = Some(Reached {
             address: endpoint.address,
             local: stream.and_then(Stream::local_address),
             secured: stream.and_then(Stream::secured).cloned(),
+            begin,
+            ready: Ready {
+                at: self.worker.clock.now(),
+                connection: opened,
+            },
         });
     }
 

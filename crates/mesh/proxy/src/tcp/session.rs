@@ -16,7 +16,7 @@ use crate::telemetry::istio::{LabelValue, Observation, Protocol, Service, TcpSer
 use crate::telemetry::{Entry, Upstream};
 use crate::timer::Timer;
 use crate::tls::Secured;
-use crate::upstream::ClusterState;
+use crate::upstream::{ClusterState, Ready};
 use crate::view::TcpView;
 use crate::worker::Worker;
 
@@ -57,6 +57,9 @@ pub(super) struct Reached {
     pub(super) address: SocketAddr,
     pub(super) local: Option<SocketAddr>,
     pub(super) secured: Option<Rc<Secured>>,
+    /// When it was chosen, and what came of it.
+    pub(super) begin: Micros,
+    pub(super) ready: Ready,
 }
 
 impl Session {
@@ -275,6 +278,7 @@ impl Session {
                 secured: upstream.secured.as_deref(),
                 is_connected: upstream.local.is_some(),
                 protocol: None,
+                of_connection: Some((upstream.begin, &upstream.ready)),
             }),
             transport_failure: self.transport_failure.as_deref(),
             attempts: upstream.is_some().into(),

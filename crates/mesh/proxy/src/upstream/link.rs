@@ -11,6 +11,7 @@ use crate::net::{Source, Stream};
 use crate::snapshot::{ProxyVersion, TcpKeepalive, Transport};
 use crate::stats::TlsStats;
 use crate::tls::{ClientTls, Secured, TlsLayer, check_resumed};
+use crate::upstream::birth::Birth;
 
 /// The client that a connection is made for: its address, and where it connected to.
 pub(crate) type Behind = Option<(SocketAddr, SocketAddr)>;
@@ -54,13 +55,13 @@ impl Link {
         stream.with_patience(self.keepalive)
     }
 
-    /// Opens a connection, unless the secrets for it are missing.
+    /// Opens a connection, unless the secrets for it are missing: with how it came to be.
     pub(crate) async fn connect(
         self,
         (address, source): (SocketAddr, Option<Source>),
         alpn: &[u8],
         behind: Behind,
-    ) -> io::Result<Stream> {
+    ) -> io::Result<(Stream, Birth)> {
         if self
             .transport
             .tls
@@ -69,14 +70,16 @@ impl Link {
         {
             return Err(io::Error::other(NotReady));
         }
+        let mut birth = Birth::begin();
         let stream = Stream::connect(address, source).await?;
+        birth.is_connected();
         let mut stream = self.watched(stream, alpn)?;
         if let Some(version) = self.transport.proxy_protocol {
             send_header(&mut stream, version, behind).await?;
         }
         let tls = self.transport.tls.and_then(|tls| tls.ready);
         let Some(tls) = tls else {
-            return Ok(stream);
+            return Ok((stream, birth));
         };
         let shaken = shake(stream, address, &tls, alpn).await;
         if let Some(stats) = &self.stats {
@@ -89,7 +92,8 @@ impl Link {
                 Err(error) => stats.count_failure(error),
             }
         }
-        shaken
+        birth.is_secured();
+        Ok((shaken?, birth))
     }
 }
 

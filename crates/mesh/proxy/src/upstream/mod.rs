@@ -2,6 +2,7 @@
 
 mod admit;
 mod age;
+mod birth;
 mod cluster;
 mod connection;
 mod gauges;
@@ -10,6 +11,9 @@ mod link;
 mod usage;
 
 pub(crate) use admit::Admitted;
+#[cfg(test)]
+pub(crate) use birth::Opened;
+pub(crate) use birth::{Birth, Reaches, Ready};
 pub(crate) use cluster::ClusterState;
 pub(crate) use connection::{EndpointState, Pooled, Slot, UpstreamConnection};
 pub(crate) use gauges::add_gauges;

@@ -19,6 +19,7 @@ mod downstream;
 mod health;
 mod inspection;
 mod istio_chains;
+mod logs;
 mod other_clients;
 mod refusals;
 mod resumption;
