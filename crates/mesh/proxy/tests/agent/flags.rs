@@ -52,7 +52,12 @@ static FLAGS: [(&str, &str, How, &str); 30] = [
     ),
     ("LH", "FailedLocalHealthCheck", Get("/lh", 503), "LH"),
     ("UT", "UpstreamRequestTimeout", Get("/slow/ut", 504), "UT"),
-    ("LR", "LocalReset", Never("each reset of its own"), ""),
+    (
+        "LR",
+        "LocalReset",
+        Never("`allow_multiplexed_upstream_half_close`"),
+        "",
+    ),
     ("UR", "UpstreamRemoteReset", Get("/ur", 503), "UR"),
     (
         "UC",

@@ -44,7 +44,7 @@ use tokio::time::Instant;
 use crate::authority::{Authority, Pair, Wish};
 use crate::client::{Client, exchange_over};
 use crate::inspection::{listener_filter, tcp_chain};
-use crate::logs::{lines, log};
+use crate::logs::{lines, of_connections, of_requests};
 use crate::world::{TRUE, Told, alpn, inline, mesh_context, originating, terminating};
 use crate::xds_support::http::{Message, Origin, get};
 use crate::xds_support::{ControlPlane, PATIENCE, free_address};
@@ -137,7 +137,7 @@ fn told(
     let logged = |name: &'static str| {
         move |listener: &mut listener::Listener, mut manager: HttpConnectionManager| {
             listener.stat_prefix = name.to_owned();
-            manager.access_log = log(logs, name);
+            manager.access_log = of_requests(logs, name);
             listener.filter_chains[0].filters = filter(manager);
         }
     };
@@ -184,8 +184,8 @@ fn told(
         told = told.http(name, at[name], "origin", |listener, mut manager| {
             listener.stat_prefix = name.to_owned();
             listener.filter_chains[0].transport_socket = mutual();
-            manager.access_log = log(logs, name);
-            listener.access_log = log(logs, &format!("{name}-connections"));
+            manager.access_log = of_requests(logs, name);
+            listener.access_log = of_connections(logs, &format!("{name}-connections"));
             manager.forward_client_cert_details = mode as i32;
             manager.set_current_client_cert_details = Some(SetCurrentClientCertDetails {
                 subject: TRUE,

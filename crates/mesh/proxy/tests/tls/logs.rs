@@ -66,13 +66,37 @@ const OPERATORS: [&str; 49] = [
     "COMMON_DURATION(US_TX_BEG:DS_TX_END:ns)",
 ];
 
-/// The log of a listener or a connection manager, in a file of its own.
-pub(crate) fn log(directory: &Path, name: &str) -> Vec<accesslog::AccessLog> {
+/// What is told of connections too, those that have not become ones of TLS among them.
+const OF_CONNECTIONS: [&str; 11] = [
+    "CONNECTION_ID",
+    "UNIQUE_ID",
+    "RESPONSE_CODE",
+    "RESPONSE_FLAGS",
+    "RESPONSE_CODE_DETAILS",
+    "FILTER_CHAIN_NAME",
+    "LOCAL_REPLY_BODY",
+    "DOWNSTREAM_TRANSPORT_FAILURE_REASON",
+    "UPSTREAM_CONNECTION_ID",
+    "UPSTREAM_CONNECTION_POOL_READY_DURATION",
+    "COMMON_DURATION(US_CX_BEG:US_CX_END)",
+];
+
+/// The log of a connection manager, in a file of its own.
+pub(crate) fn of_requests(directory: &Path, name: &str) -> Vec<accesslog::AccessLog> {
+    log(directory, name, &OPERATORS)
+}
+
+/// That of a listener.
+pub(crate) fn of_connections(directory: &Path, name: &str) -> Vec<accesslog::AccessLog> {
+    log(directory, name, &OF_CONNECTIONS)
+}
+
+fn log(directory: &Path, name: &str, operators: &[&str]) -> Vec<accesslog::AccessLog> {
     let field = |operator: &str| {
         let kind = Some(Kind::StringValue(format!("%{operator}%")));
         (operator.to_owned(), Value { kind })
     };
-    let fields = OPERATORS.map(field).into();
+    let fields = operators.iter().map(|operator| field(operator)).collect();
     let format = core::SubstitutionFormatString {
         format: Some(core::substitution_format_string::Format::JsonFormat(
             Struct { fields },

@@ -204,7 +204,11 @@ fn moment(entry: &Entry<'_>, moment: Moment) -> Option<Micros> {
         Moment::ConnectBegun => Some(opened()?.begun),
         Moment::Connected => Some(opened()?.connected),
         Moment::Secured => opened()?.secured,
-        Moment::RequestBegun => opened().and(ready()).map(|ready| ready.at),
+        // As with Envoy, only requests have one.
+        Moment::RequestBegun => {
+            entry.request.as_ref()?;
+            opened().and(ready()).map(|ready| ready.at)
+        }
         Moment::Begin => Some(entry.begin),
         Moment::RequestComplete => entry.request_complete,
         Moment::RequestSent => entry.request_sent(),
