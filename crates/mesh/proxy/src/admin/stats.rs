@@ -164,7 +164,7 @@ fn line(values: &Distribution, buckets: Buckets, bounds: &Bounds) -> String {
         Buckets::Cumulative | Buckets::Disjoint => {
             let counts = bounds.iter().zip(counts(values, buckets, bounds));
             counts
-                .map(|(bound, count)| format!("B{}(0,{count})", bound.text))
+                .map(|(bound, count)| format!("B{}(0,{count})", bound.short))
                 .collect()
         }
     };

@@ -13,21 +13,19 @@ pub(crate) struct Bounds(Box<[Bound]>);
 pub(crate) struct Bound {
     /// As it was given,
     pub(crate) value: f64,
-    /// and as a label of Prometheus.
+    /// as a label of Prometheus,
     pub(crate) text: Box<str>,
+    /// and as `/stats` has it.
+    pub(crate) short: Box<str>,
     /// The largest whole number that is not above it.
     pub(crate) limit: u64,
 }
 
 /// Envoy's own.
 pub(crate) static USUAL: LazyLock<Arc<Bounds>> = LazyLock::new(|| {
-    let all = BOUNDS.iter().map(|(text, limit)| Bound {
-        // They are short numbers.
-        value: text.parse().unwrap_or_default(),
-        text: (*text).into(),
-        limit: *limit,
-    });
-    Arc::new(Bounds(all.collect()))
+    // They are short numbers.
+    let value = |(text, _): &(&str, u64)| text.parse().unwrap_or_default();
+    Arc::new(Bounds::new(BOUNDS.iter().map(value).collect()))
 });
 
 impl Bounds {
@@ -37,6 +35,7 @@ impl Bounds {
         let bound = |value: f64| Bound {
             value,
             text: text(value).into(),
+            short: short(value).into(),
             // Larger ones than there are whole numbers become the largest.
             limit: value as u64,
         };
@@ -69,9 +68,24 @@ fn text(value: f64) -> String {
         }
         false => DIGITS.saturating_sub(format!("{:.0}", value.trunc()).len()),
     };
-    let text = format!("{value:.decimals$}");
+    trimmed(&format!("{value:.decimals$}")).to_owned()
+}
+
+/// A number in no more than six digits, as `%g` of C.
+fn short(value: f64) -> String {
+    const DIGITS: i32 = 6;
+    let scientific = format!("{value:.5e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or_default();
+    match usize::try_from(DIGITS - 1 - exponent) {
+        Ok(decimals) if exponent >= -4 => trimmed(&format!("{value:.decimals$}")).to_owned(),
+        _ => format!("{}e{exponent:+03}", trimmed(digits)),
+    }
+}
+
+fn trimmed(text: &str) -> &str {
     match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        true => text.trim_end_matches('0').trim_end_matches('.'),
         false => text,
     }
 }
@@ -95,8 +109,21 @@ mod tests {
         ] {
             assert_eq!(text(value), expected, "{value}");
         }
-        for bound in USUAL.iter() {
-            assert_eq!(text(bound.value), &*bound.text);
+        for (bound, (text, limit)) in USUAL.iter().zip(BOUNDS) {
+            assert_eq!((&*bound.text, bound.limit), (text, limit));
+        }
+        for (value, expected) in [
+            (0.5, "0.5"),
+            (2.25, "2.25"),
+            (600_000.0, "600000"),
+            (1_800_000.0, "1.8e+06"),
+            (12_345_678.0, "1.23457e+07"),
+            (999_999.5, "1e+06"),
+            (0.00012, "0.00012"),
+            (0.000_012, "1.2e-05"),
+            (1e100, "1e+100"),
+        ] {
+            assert_eq!(short(value), expected, "{value}");
         }
     }
 

@@ -81,7 +81,9 @@ impl PeerCell {
     /// The same of the message that a connection of TCP begins with.
     pub(crate) fn learn_greeting(&self, message: &[u8]) -> Option<Rc<Peer>> {
         self.learn_from(message, Peer::read_greeting);
-        self.get().filter(|peer| *peer.text == *message)
+        // One that somebody else has told has no text.
+        let has_told = |peer: &Rc<Peer>| !message.is_empty() && *peer.text == *message;
+        self.get().filter(has_told)
     }
 
     fn learn_from(&self, text: &[u8], read: impl FnOnce(&[u8]) -> Option<Peer>) {
