@@ -5,6 +5,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use periplus_xds::istio_peers::PROTOCOL;
+
 use crate::balance::{Ask, Verdict};
 use crate::flags::Flag;
 use crate::net::{Source, Stream};
@@ -17,6 +19,7 @@ use crate::upstream::{ClusterState, EndpointState, Slot};
 #[derive(Debug)]
 pub(super) struct Upstream {
     pub(super) stream: Stream,
+    pub(super) endpoint: Rc<EndpointState>,
     _slot: Slot,
 }
 
@@ -71,11 +74,16 @@ impl Session {
             cluster.stats.cx_none_healthy.increment();
             return Err(Failure::NoEndpoint);
         };
+        self.supposes(&endpoint);
         if self.is_logged() {
             self.reaches(&endpoint, None);
         }
         let slot = cluster.own_slot(&endpoint).ok_or(Failure::Overflow)?;
-        let connecting = slot.connect(b"", self.ends());
+        let alpn = match cluster.cluster.exchanges_peers {
+            true => PROTOCOL.as_bytes(),
+            false => b"",
+        };
+        let connecting = slot.connect(alpn, self.ends());
         let opened = tokio::time::timeout(cluster.cluster.connect_timeout, connecting).await;
         let connected = cluster.connected(&endpoint, opened);
         cluster.report(
@@ -92,6 +100,7 @@ impl Session {
         }
         Ok(Upstream {
             stream,
+            endpoint,
             _slot: slot,
         })
     }

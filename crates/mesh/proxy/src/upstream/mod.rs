@@ -10,7 +10,7 @@ mod link;
 mod usage;
 
 pub(crate) use admit::Admitted;
-pub(crate) use cluster::ClusterState;
+pub(crate) use cluster::{ClusterState, Counted};
 pub(crate) use connection::{EndpointState, Pooled, Slot, UpstreamConnection};
 pub(crate) use gauges::add_gauges;
 pub(crate) use http2::Lease;

@@ -20,6 +20,7 @@ mod health;
 mod inspection;
 mod istio_chains;
 mod other_clients;
+mod peers;
 mod refusals;
 mod resumption;
 mod rotation;
