@@ -23,10 +23,13 @@ pub(crate) struct Args {
     connections: usize,
 }
 
-/// What we promise.
-const READY_MS: f64 = 20.0;
+/// The most time until ours serves, of what Envoy takes: 20 ms where Envoy takes 68. What it takes to start anything
+/// here differs by the hour, and is held against what it takes Envoy in the same round.
+const READY: f64 = 20.0 / 68.0;
 const IDLE_MIB: f64 = 10.0;
 const CONNECTION_BYTES: f64 = 4096.0;
+
+const PEERS: [Peer; 3] = [Peer::PeriplusZipkin, Peer::EnvoyZipkin, Peer::HaproxyHttp];
 
 /// How long a proxy has to come to rest before its memory is looked at.
 const REST: Duration = Duration::from_millis(700);
@@ -46,26 +49,52 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         args.connections
     );
     println!("|---|---|---|---|");
+    let rounds = (0..args.rounds).map(|_| {
+        let [ours, envoy, haproxy] = PEERS;
+        Ok([
+            measure(args, ours, &around)?,
+            measure(args, envoy, &around)?,
+            measure(args, haproxy, &around)?,
+        ])
+    });
+    let rounds = rounds.collect::<anyhow::Result<Vec<_>>>()?;
+    let median = |of: &dyn Fn(&[Sample; 3]) -> f64| quartiles(rounds.iter().map(of).collect()).1;
+    for (at, peer) in PEERS.into_iter().enumerate() {
+        println!(
+            "| {} | {:.1} | {:.1} | {:.0} |",
+            peer.name(),
+            median(&|round| round[at].ready_ms),
+            median(&|round| round[at].idle_mib),
+            median(&|round| round[at].bytes_per_connection)
+        );
+    }
+    let promises = [
+        (
+            "ready, of Envoy's time",
+            median(&|[ours, envoy, _]| ours.ready_ms / envoy.ready_ms),
+            READY,
+        ),
+        (
+            "idle RSS, MiB",
+            median(&|[ours, ..]| ours.idle_mib),
+            IDLE_MIB,
+        ),
+        (
+            "bytes of an idle connection",
+            median(&|[ours, ..]| ours.bytes_per_connection),
+            CONNECTION_BYTES,
+        ),
+    ];
+    println!("\n| | ours | promised | |\n|---|---|---|---|");
     let mut missed = Vec::new();
-    for peer in [Peer::PeriplusZipkin, Peer::EnvoyZipkin, Peer::HaproxyHttp] {
-        let samples = (0..args.rounds).map(|_| measure(args, peer, &around));
-        let samples = samples.collect::<anyhow::Result<Vec<_>>>()?;
-        let of = |field: &dyn Fn(&Sample) -> f64| quartiles(samples.iter().map(field).collect()).1;
-        let ready = of(&|s| s.ready_ms);
-        let idle = of(&|s| s.idle_mib);
-        let bytes = of(&|s| s.bytes_per_connection);
-        println!("| {} | {ready:.1} | {idle:.1} | {bytes:.0} |", peer.name());
-        if peer == Peer::PeriplusZipkin {
-            let promises = [
-                ("ready", ready, READY_MS),
-                ("idle RSS", idle, IDLE_MIB),
-                ("idle connection", bytes, CONNECTION_BYTES),
-            ];
-            let over = promises.into_iter().filter(|(_, value, most)| value > most);
-            missed.extend(over.map(|(name, value, most)| format!("{name}: {value:.1} > {most}")));
+    for (name, value, most) in promises {
+        let is_met = value <= most;
+        let verdict = if is_met { "met" } else { "**missed**" };
+        println!("| {name} | {value:.3} | ≤ {most:.3} | {verdict} |");
+        if !is_met {
+            missed.push(format!("{name}: {value:.3} > {most:.3}"));
         }
     }
-    println!("| promised of ours | ≤ {READY_MS} | ≤ {IDLE_MIB} | ≤ {CONNECTION_BYTES} |");
     ensure!(missed.is_empty(), "missed: {}", missed.join(", "));
     Ok(())
 }

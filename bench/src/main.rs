@@ -21,6 +21,8 @@ mod sink;
 mod store;
 
 use clap::{Parser, Subcommand};
+// The allocator of our programs.
+use periplus_residence as _;
 
 #[derive(Debug, Parser)]
 #[command(name = "periplus-bench", version, about)]

@@ -2,6 +2,7 @@
 
 mod checks;
 mod config;
+mod log_pipe;
 mod process;
 mod surroundings;
 
@@ -372,12 +373,9 @@ impl Peer {
     }
 }
 
-/// A control plane that tells a proxy of this, and nothing of an earlier one is left in its log.
+/// A control plane that tells a proxy of this, which has a log of its own.
 fn told(on: On, at: SocketAddr, around: &Surroundings) -> anyhow::Result<SocketAddr> {
-    let log = around.access_log();
-    if log.exists() {
-        fs::remove_file(&log)?;
-    }
+    let log = around.new_log()?;
     let world = full::world(
         on,
         &full::Around {

@@ -3,12 +3,14 @@
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde_json::Value;
 
 use super::config;
+use super::log_pipe::LogPipe;
 use super::process::{Process, absolute, free_address, wait_for};
 use super::{Peer, Programs};
 
@@ -33,6 +35,8 @@ pub(crate) struct Surroundings {
     pub(super) outbound_zipkin: SocketAddr,
     pub(super) outbound_otlp: SocketAddr,
     pub(crate) directory: PathBuf,
+    /// The log of the newest proxy that writes one.
+    log: Mutex<Option<LogPipe>>,
 }
 
 /// The ports of the span sink.
@@ -89,6 +93,7 @@ impl Surroundings {
             outbound_zipkin: free_address()?,
             outbound_otlp: free_address()?,
             directory: directory.to_owned(),
+            log: Mutex::default(),
         };
         for (name, control, outbound) in [
             ("zipkin", around.control_zipkin, around.outbound_zipkin),
@@ -146,9 +151,20 @@ impl Surroundings {
         Ok(address)
     }
 
-    /// Where a proxy writes its log, if that is on.
-    pub(crate) fn access_log(&self) -> PathBuf {
-        self.directory.join("access.log")
+    /// A log for a proxy: where it writes.
+    pub(super) fn new_log(&self) -> anyhow::Result<PathBuf> {
+        let mut log = self.log();
+        let path = self.directory.join("access.log");
+        if log.take().is_some() {
+            fs::remove_file(&path)?;
+        }
+        *log = Some(LogPipe::new(&path, OTHER_CORE.parse()?)?);
+        Ok(path)
+    }
+
+    /// The log of the newest proxy that writes one.
+    pub(super) fn log(&self) -> MutexGuard<'_, Option<LogPipe>> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where spans are sent as Zipkin JSON.

@@ -11,6 +11,8 @@ use crate::snapshot::{FieldName, HeaderMatch, PathMatch, Route, ValueMatch};
 
 /// Fewer routes are looked at one after the other.
 const FEW: usize = 8;
+/// So many texts are compared one after the other.
+const MANY: usize = 16;
 
 /// The routes of a virtual host by the texts that their paths begin with.
 #[derive(Debug)]
@@ -141,7 +143,11 @@ impl Index {
         };
         // Texts whose keys differ from the path's are in the order of the keys.
         let wanted = key(rest);
-        let less = self.keys.partition_point(|one| *one < wanted);
+        let less = match self.keys.len() {
+            // Each comparison is less than what a search takes.
+            0..=MANY => self.keys.iter().filter(|one| **one < wanted).count(),
+            _ => self.keys.partition_point(|one| *one < wanted),
+        };
         let same = match self.keys.get(less) {
             Some(one) if *one == wanted => self.keys[less..].partition_point(|one| *one == wanted),
             _ => 0,

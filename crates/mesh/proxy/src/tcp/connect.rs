@@ -5,6 +5,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use periplus_xds::istio_peers::PROTOCOL;
+
 use crate::balance::{Ask, Verdict};
 use crate::clock::Micros;
 use crate::flags::Flag;
@@ -18,6 +20,7 @@ use crate::upstream::{Birth, ClusterState, EndpointState, Ready, Slot};
 #[derive(Debug)]
 pub(super) struct Upstream {
     pub(super) stream: Stream,
+    pub(super) endpoint: Rc<EndpointState>,
     _slot: Slot,
 }
 
@@ -73,11 +76,16 @@ impl Session {
             return Err(Failure::NoEndpoint);
         };
         let begin = self.worker.clock.now();
+        self.supposes(&endpoint);
         if self.is_logged() {
             self.reaches(&endpoint, begin, None);
         }
         let slot = cluster.own_slot(&endpoint).ok_or(Failure::Overflow)?;
-        let connecting = slot.connect(b"", self.ends());
+        let alpn = match cluster.cluster.exchanges_peers {
+            true => PROTOCOL.as_bytes(),
+            false => b"",
+        };
+        let connecting = slot.connect(alpn, self.ends());
         let opened = tokio::time::timeout(cluster.cluster.connect_timeout, connecting).await;
         let connected = cluster.connected(&endpoint, opened);
         cluster.report(
@@ -94,6 +102,7 @@ impl Session {
         let (stream, _) = connected?;
         Ok(Upstream {
             stream,
+            endpoint,
             _slot: slot,
         })
     }

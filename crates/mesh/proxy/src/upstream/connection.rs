@@ -145,6 +145,7 @@ impl EndpointState {
         let state = Self::new(self.address, Some(source));
         state.set_link(self.link.borrow().clone());
         *state.host.borrow_mut() = self.host.borrow().clone();
+        state.workload.take_over(&self.workload);
         state.lifetime.set(self.lifetime.get());
         state
     }

@@ -14,7 +14,7 @@ pub(crate) use admit::Admitted;
 #[cfg(test)]
 pub(crate) use birth::Opened;
 pub(crate) use birth::{Birth, Reaches, Ready};
-pub(crate) use cluster::ClusterState;
+pub(crate) use cluster::{ClusterState, Counted};
 pub(crate) use connection::{EndpointState, Pooled, Slot, UpstreamConnection};
 pub(crate) use gauges::add_gauges;
 pub(crate) use http2::Lease;

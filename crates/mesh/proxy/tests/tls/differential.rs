@@ -2,7 +2,7 @@
 //! same outcome.
 
 #[path = "../differential_envoy/envoy.rs"]
-mod envoy;
+pub(crate) mod envoy;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -565,6 +565,20 @@ async fn counts(admin: SocketAddr) -> Vec<String> {
         .to_vec()
 }
 
+/// Waits until an Envoy does what it is told.
+pub(crate) async fn is_ready(envoy: &envoy::Envoy) {
+    let deadline = Instant::now() + PATIENCE;
+    let is_ready =
+        |admin| async move { get(admin, "/ready").await.is_ok_and(|a| a.status() == 200) };
+    while !match envoy.admin() {
+        Some(admin) => is_ready(admin).await,
+        None => false,
+    } {
+        assert!(Instant::now() < deadline, "Envoy says:\n{}", envoy.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_clients_are_served_in_the_same_way_as_by_envoy() {
     let Some(binary) = envoy::binary() else {
@@ -600,16 +614,8 @@ async fn the_same_clients_are_served_in_the_same_way_as_by_envoy() {
     tokio::time::timeout(PATIENCE, agent.ready())
         .await
         .expect("ready");
+    is_ready(&envoy).await;
     let deadline = Instant::now() + PATIENCE;
-    let is_ready =
-        |admin| async move { get(admin, "/ready").await.is_ok_and(|a| a.status() == 200) };
-    while !match envoy.admin() {
-        Some(admin) => is_ready(admin).await,
-        None => false,
-    } {
-        assert!(Instant::now() < deadline, "Envoy says:\n{}", envoy.log());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
     assert_eq!(plane.ads.counters().nacks, 0, "{:?}", plane.ads.proxies());
 
     let (our_lines, envoy_lines) = tokio::join!(ours.run(&people), envoys.run(&people));

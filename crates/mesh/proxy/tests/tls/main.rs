@@ -21,6 +21,7 @@ mod inspection;
 mod istio_chains;
 mod logs;
 mod other_clients;
+mod peers;
 mod refusals;
 mod resumption;
 mod rotation;

@@ -25,26 +25,22 @@ static TRIPLES: [[u8; 3]; 1000] = {
     triples
 };
 
-/// `0.` to `255.`, and how long each is.
-const OCTETS: [([u8; 4], u8); 256] = {
-    let mut octets = [([b'.'; 4], 0); 256];
-    let mut octet = 0;
-    while octet < 256 {
-        let digits = [octet / 100, octet / 10 % 10, octet % 10];
-        let mut at = match octet {
+/// `0` to `999` in the lower three bytes, as they lie in memory, and how many there are in the upper one.
+static SHORT: [u32; 1000] = {
+    let mut short = [0; 1000];
+    let mut number = 0;
+    while number < 1000 {
+        let zeros = match number {
             0..10 => 2,
             10..100 => 1,
             _ => 0,
         };
-        let length = 4 - at;
-        octets[octet].1 = length as u8;
-        while at < 3 {
-            octets[octet].0[at + length - 4] = b'0' + digits[at] as u8;
-            at += 1;
-        }
-        octet += 1;
+        let [hundreds, tens, ones] = TRIPLES[number];
+        let digits = u32::from_le_bytes([hundreds, tens, ones, 0]) >> (8 * zeros);
+        short[number] = digits | (3 - zeros) << 24;
+        number += 1;
     }
-    octets
+    short
 };
 
 /// Appends a number with zeros before it, so that it has at least so many digits.
@@ -71,38 +67,50 @@ pub(super) fn padded(out: &mut Vec<u8>, number: u64, digits: usize) {
 #[inline]
 pub(super) fn number(out: &mut Vec<u8>, number: u64) {
     match number {
-        0..1000 => short(out, number),
+        0..1000 => {
+            let (digits, length) = short(number as usize);
+            append(out, digits.to_le_bytes(), length);
+        }
         // A port, or a few kilobytes.
         1000..1_000_000 => {
-            short(out, number / 1000);
-            out.extend_from_slice(&TRIPLES[(number % 1000) as usize]);
+            let (digits, length) = short((number / 1000) as usize);
+            let [hundreds, tens, ones] = TRIPLES[(number % 1000) as usize];
+            let rest = u64::from(u32::from_le_bytes([hundreds, tens, ones, 0]));
+            let digits = u64::from(digits) | rest << (8 * length);
+            append(out, digits.to_le_bytes(), length + 3);
         }
         _ => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
     }
 }
 
-/// Appends a number below 1000.
+/// The digits of a number below 1000, as they lie in memory, and how many there are.
 #[inline]
-fn short(out: &mut Vec<u8>, number: u64) {
-    let [hundreds, tens, ones] = TRIPLES[number as usize];
-    let zeros = usize::from(number < 100) + usize::from(number < 10);
-    let end = out.len() + 3 - zeros;
-    // All four bytes, as so many are copied by one instruction.
-    let digits = u32::from_le_bytes([hundreds, tens, ones, 0]) >> (8 * zeros);
-    out.extend_from_slice(&digits.to_le_bytes());
+fn short(number: usize) -> (u32, usize) {
+    let short = SHORT[number];
+    (short & 0xff_ffff, (short >> 24) as usize)
+}
+
+/// Appends the first of these bytes: all of them, as so many are copied by one instruction, and some are cut off again.
+#[inline]
+fn append<const N: usize>(out: &mut Vec<u8>, bytes: [u8; N], length: usize) {
+    let end = out.len() + length;
+    out.extend_from_slice(&bytes);
     out.truncate(end);
 }
 
 /// Appends an address.
+#[inline]
 pub(super) fn v4(out: &mut Vec<u8>, ip: Ipv4Addr) {
+    // At most 15 bytes, the first of which is the lowest of the number.
+    let mut text = 0;
+    let mut length = 0;
     for octet in ip.octets() {
-        let (text, length) = OCTETS[usize::from(octet)];
-        let end = out.len() + usize::from(length);
-        // All four bytes, as so many are copied by one instruction.
-        out.extend_from_slice(&text);
-        out.truncate(end);
+        let (digits, count) = short(octet.into());
+        let digits = digits | u32::from(b'.') << (8 * count);
+        text |= u128::from(digits) << (8 * length);
+        length += count + 1;
     }
-    out.pop();
+    append(out, text.to_le_bytes(), length - 1);
 }
 
 #[cfg(test)]

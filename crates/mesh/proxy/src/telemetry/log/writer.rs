@@ -3,15 +3,21 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
+
 /// The most batches that wait for the thread, and the most bytes of them: more are dropped and counted.
 const MOST_BATCHES: usize = 256;
 const MOST_BYTES: usize = 8 * 1024 * 1024;
+/// Pipes have room for two batches, so that whoever reads is woken once for each, and the thread not at all; they
+/// are made with 64 KiB. More would take from what a user may have in all pipes together (pipe(7)).
+const PIPE_BYTES: usize = 256 * 1024;
 /// Files that nobody has written to for this long are closed.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -89,6 +95,7 @@ impl Logs {
         let writer = Writer {
             shared: shared.clone(),
             open: HashMap::new(),
+            is_widened: [false; 2],
         };
         let (runs, ended) = sync_channel(0);
         let thread = std::thread::Builder::new()
@@ -168,6 +175,8 @@ impl Shared {
 struct Writer {
     shared: Arc<Shared>,
     open: HashMap<Arc<str>, Open>,
+    /// Standard output and error have the room of [`PIPE_BYTES`], if they are pipes.
+    is_widened: [bool; 2],
 }
 
 struct Open {
@@ -204,8 +213,12 @@ impl Writer {
             self.open.clear();
         }
         let written = match destination {
-            Destination::Stdout => write_and_flush(&mut io::stdout(), bytes),
-            Destination::Stderr => write_and_flush(&mut io::stderr(), bytes),
+            Destination::Stdout => {
+                write_and_flush(&mut io::stdout(), bytes, &mut self.is_widened[0])
+            }
+            Destination::Stderr => {
+                write_and_flush(&mut io::stderr(), bytes, &mut self.is_widened[1])
+            }
             Destination::File(path) => self.write_to(path, bytes),
         };
         let shared = &*self.shared;
@@ -236,6 +249,7 @@ impl Writer {
                 let opened = Destination::open(path).inspect_err(|_| {
                     self.shared.reopen_failed.fetch_add(1, Ordering::Relaxed);
                 })?;
+                widen(&opened);
                 self.open.entry(path.clone()).or_insert(Open {
                     file: opened,
                     used: Instant::now(),
@@ -254,9 +268,23 @@ impl Writer {
     }
 }
 
-fn write_and_flush(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+fn write_and_flush(
+    out: &mut (impl Write + AsFd),
+    bytes: &[u8],
+    is_widened: &mut bool,
+) -> io::Result<()> {
+    if !std::mem::replace(is_widened, true) {
+        widen(out);
+    }
     out.write_all(bytes)?;
     out.flush()
+}
+
+/// Gives a pipe more room. Others have none, and a pipe that gets no more works as well.
+fn widen(out: &impl AsFd) {
+    if fcntl_getpipe_size(out).is_ok_and(|size| size < PIPE_BYTES) {
+        let _ = fcntl_setpipe_size(out, PIPE_BYTES);
+    }
 }
 
 #[cfg(test)]
