@@ -161,28 +161,43 @@ impl Proxy {
 
     /// The name that telemetry gives its service, in Istio's order of labels.
     pub fn canonical_service(&self) -> &str {
-        const LABELS: [&str; 3] = [
-            "service.istio.io/canonical-name",
-            "app.kubernetes.io/name",
-            "app",
-        ];
-        self.first_label(&LABELS).unwrap_or(&self.workload)
+        canonical_service(&self.labels, &self.workload)
     }
 
     /// The version that telemetry gives its service.
     pub fn canonical_revision(&self) -> &str {
-        const LABELS: [&str; 3] = [
-            "service.istio.io/canonical-revision",
-            "app.kubernetes.io/version",
-            "version",
-        ];
-        self.first_label(&LABELS).unwrap_or("latest")
+        canonical_revision(&self.labels).unwrap_or("latest")
     }
 
-    fn first_label(&self, names: &[&str]) -> Option<&str> {
-        let values = names.iter().filter_map(|name| self.labels.get(*name));
-        values.map(String::as_str).find(|value| !value.is_empty())
+    /// It says who it is to the other end of its connections, and hears who that is: ours does.
+    pub(crate) fn exchanges_peers(&self) -> bool {
+        self.counts_metrics
     }
+}
+
+/// The name that telemetry gives the service of a workload with these labels.
+pub(crate) fn canonical_service<'a>(labels: &'a Labels, workload: &'a str) -> &'a str {
+    const LABELS: [&str; 3] = [
+        "service.istio.io/canonical-name",
+        "app.kubernetes.io/name",
+        "app",
+    ];
+    first_label(labels, &LABELS).unwrap_or(workload)
+}
+
+/// The version that telemetry gives it, if the labels say one.
+pub(crate) fn canonical_revision(labels: &Labels) -> Option<&str> {
+    const LABELS: [&str; 3] = [
+        "service.istio.io/canonical-revision",
+        "app.kubernetes.io/version",
+        "version",
+    ];
+    first_label(labels, &LABELS)
+}
+
+fn first_label<'a>(labels: &'a Labels, names: &[&str]) -> Option<&'a str> {
+    let values = names.iter().filter_map(|name| labels.get(*name));
+    values.map(String::as_str).find(|value| !value.is_empty())
 }
 
 /// A text of a node's metadata, unless it is empty.

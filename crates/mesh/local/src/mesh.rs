@@ -1,5 +1,7 @@
 //! Services, workloads and a gateway.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::PortPlan;
@@ -31,6 +33,8 @@ pub struct Workload {
     pub service_port: u16,
     /// Which one it is of several with the same app and version.
     pub instance: Option<u16>,
+    /// Annotations, as a pod has them: what is asked of its sidecar.
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl Workload {
@@ -85,6 +89,19 @@ impl Mesh {
     /// The sidecar of a workload.
     pub fn sidecar(&self, workload: &Workload) -> ProxyNode {
         let namespace = &self.namespace;
+        let mut metadata = json!({
+            "NAME": workload.name,
+            "NAMESPACE": namespace,
+            "WORKLOAD_NAME": workload.name,
+            "SERVICE_ACCOUNT": workload.service_account,
+            "LABELS": Value::from_iter(workload.labels()),
+            "MESH_ID": DOMAIN,
+            "CLUSTER_ID": "local",
+            "INTERCEPTION_MODE": "NONE",
+        });
+        if !workload.annotations.is_empty() {
+            metadata["ANNOTATIONS"] = json!(workload.annotations);
+        }
         ProxyNode {
             id: format!(
                 "sidecar~127.0.0.1~{}.{namespace}~{namespace}.svc.{DOMAIN}",
@@ -93,16 +110,7 @@ impl Mesh {
             cluster: format!("{}.{namespace}", workload.app),
             namespace: namespace.clone(),
             service_account: workload.service_account.clone(),
-            metadata: json!({
-                "NAME": workload.name,
-                "NAMESPACE": namespace,
-                "WORKLOAD_NAME": workload.name,
-                "SERVICE_ACCOUNT": workload.service_account,
-                "LABELS": Value::from_iter(workload.labels()),
-                "MESH_ID": DOMAIN,
-                "CLUSTER_ID": "local",
-                "INTERCEPTION_MODE": "NONE",
-            }),
+            metadata,
         }
     }
 

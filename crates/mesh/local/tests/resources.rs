@@ -1,5 +1,7 @@
 //! The generated resources, to the letter: they are what `docs/local-mesh.md` promises.
 
+use std::collections::BTreeMap;
+
 use periplus_local::{Mesh, PortPlan, Workload};
 
 fn mesh() -> Mesh {
@@ -10,6 +12,7 @@ fn mesh() -> Mesh {
         service_account: format!("bookinfo-{app}"),
         service_port: 9080,
         instance: None,
+        annotations: BTreeMap::new(),
     };
     let workloads = vec![
         workload("productpage", "v1"),

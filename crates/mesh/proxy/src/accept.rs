@@ -22,7 +22,7 @@ use crate::registry::Registered;
 use crate::snapshot::{ChainTls, Ends, Sniffed};
 use crate::stats::ListenerStats;
 use crate::tcp::Session;
-use crate::telemetry::{tell_connection, tell_no_chain};
+use crate::telemetry::{Entry, tell_connection, tell_no_chain};
 use crate::view::{ChainView, ListenerView, ServiceView};
 use crate::worker::Worker;
 
@@ -84,6 +84,11 @@ pub(crate) fn take(
 }
 
 impl Arrival {
+    /// Where the client wanted to go.
+    fn destination(&self) -> &SocketAddr {
+        self.original.as_ref().unwrap_or(&self.local)
+    }
+
     /// The filter chain that takes the connection; without one it is counted.
     fn chain<'a>(
         &self,
@@ -93,7 +98,7 @@ impl Arrival {
     ) -> Option<&'a Rc<ChainView>> {
         let ends = Ends {
             client: self.peer,
-            destination: self.original.unwrap_or(self.local),
+            destination: *self.destination(),
             sniffed,
         };
         let chain = view.chain(&ends);
@@ -166,13 +171,14 @@ fn serve_http(mut connection: Connection, stats: Arc<ListenerStats>) -> impl Fut
         let worker = connection.call.worker.clone();
         let begin = worker.clock.now();
         let logs = connection.registered.logs().cloned();
-        let told = logs.map(|logs| (logs, connection.call.client.clone()));
+        let (client, view) = (&connection.call.client, &connection.call.view);
+        let told = logs.map(|logs| (logs, client.clone(), view.clone()));
         if connection.run().await == Protocol::Http2 {
             // Boxed, so that a connection of HTTP/1.1 does not hold the memory for it.
             Box::pin(http2::serve(connection)).await;
         }
-        if let Some((logs, client)) = told {
-            tell_connection(&logs, &worker, &client, begin);
+        if let Some((logs, client, view)) = told {
+            tell_connection(&logs, &worker, (&client, &view.chain), begin);
         }
         http.cx_active.decrement();
         http.cx_destroy.increment();
@@ -189,7 +195,7 @@ async fn look_and_serve(
 ) {
     let registered = Registered::new(&worker, &view);
     // Boxed, so that a connection at work does not hold the memory for it.
-    let ready = Box::pin(secure(&worker, &view, stream, arrival)).await;
+    let ready = Box::pin(secure((&worker, &registered), &view, stream, arrival)).await;
     let Some((chain, stream, ends, server_name)) = ready else {
         return;
     };
@@ -225,11 +231,12 @@ type Ready = (
 /// What takes a connection, and its bytes as that shall see them; none if it was closed, which is
 /// counted.
 async fn secure(
-    worker: &Worker,
+    (worker, registered): (&Worker, &Registered),
     view: &ListenerView,
     stream: TcpStream,
     mut arrival: Arrival,
 ) -> Option<Ready> {
+    let begin = worker.clock.now();
     let mut lookout = Lookout::new(stream);
     let stats = &view.stats;
     stats.pre_cx_active.increment();
@@ -238,14 +245,29 @@ async fn secure(
     inspected?;
     let chain = arrival.chain(worker, view, &lookout.sniffed)?.clone();
     let ends = (arrival.peer, arrival.original);
-    let server_name = lookout.sniffed.server_name.as_deref().map(Into::into);
+    let server_name: Option<Box<str>> = lookout.sniffed.server_name.as_deref().map(Into::into);
     let stream = match &chain.tls {
         None => lookout.into_stream(),
         Some(ChainTls::NotReady) => {
             stats.secrets_not_ready.increment();
             return None;
         }
-        Some(ChainTls::Ready(tls)) => handshake::run(view, &chain, tls, lookout).await?,
+        Some(ChainTls::Ready(tls)) => {
+            let shaken = handshake::run(view, &chain, tls, lookout).await;
+            if let (Err(reason), Some(logs)) = (&shaken, &view.logs) {
+                let ends = (&arrival.peer, Some(arrival.destination()));
+                let entry = Entry {
+                    connection: Some(registered.id),
+                    chain: Some(chain.name()),
+                    direct_local: Some(&arrival.local),
+                    server_name: server_name.as_deref(),
+                    transport_failure: reason.as_deref(),
+                    ..Entry::of_connection(&worker.clock, ends, begin, worker.clock.now())
+                };
+                logs.write(&entry, || worker.random());
+            }
+            shaken.ok()?
+        }
     };
     Some((chain, stream, ends, server_name))
 }

@@ -206,9 +206,10 @@ async fn stats(
         Err(refused) => return refused.into_response(),
     };
     let all = wanted.collect(&shared);
+    let bounds = &shared.bootstrap.histogram_bounds;
     match wanted.format {
-        Format::Text => stats::text(&all, wanted.buckets).into_response(),
-        Format::Json => Json(stats::json(&all, wanted.buckets)).into_response(),
+        Format::Text => stats::text(&all, wanted.buckets, bounds).into_response(),
+        Format::Json => Json(stats::json(&all, wanted.buckets, bounds)).into_response(),
         Format::Prometheus => exposition(with_istios(&all, &shared)),
     }
 }
@@ -234,7 +235,11 @@ fn prometheus_text(
 
 /// In the text format of Prometheus, with Istio's metrics.
 fn with_istios(all: &Sums, shared: &Shared) -> String {
-    let mut text = prometheus::text(all, &shared.bootstrap.tags);
+    let mut text = prometheus::text(
+        all,
+        &shared.bootstrap.tags,
+        &shared.bootstrap.histogram_bounds,
+    );
     if let Some(proxy) = &*shared.proxy() {
         text.push_str(&proxy.istio_metrics());
     }

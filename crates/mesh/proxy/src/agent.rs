@@ -346,6 +346,7 @@ impl Shared {
             options.max_connections = usize::try_from(most).unwrap_or(usize::MAX);
         }
         options.least_account = bootstrap.overload.least_account;
+        options.histogram_bounds = bootstrap.histogram_bounds.clone();
         let drain_time = options.drain_time;
         let has_identity = options.identity.is_some();
         let levels = Levels::new(options.log_control.clone());

@@ -28,7 +28,7 @@ use self::file::File;
 pub use self::overload::{Action, Overload, Resource, Trigger};
 pub use self::secrets::StaticSecret;
 pub use self::servers::SecretServerAddress;
-pub use self::stats::StatsMatcher;
+pub use self::stats::{HistogramBounds, StatsMatcher, histogram_settings};
 pub(crate) use self::tags::LabelNames;
 pub use self::tags::Tags;
 use crate::snapshot;
@@ -56,6 +56,8 @@ pub struct Bootstrap {
     pub stats: StatsMatcher,
     /// `stats_config.stats_tags`.
     pub tags: Tags,
+    /// `stats_config.histogram_bucket_settings`.
+    pub histogram_bounds: HistogramBounds,
 }
 
 impl Bootstrap {
@@ -256,9 +258,19 @@ pub fn render(spec: &Spec<'_>) -> String {
             "stats_tags": tags::istios(),
         });
     }
+    let annotation = spec.metadata.pointer(ANNOTATION).and_then(Value::as_str);
+    match annotation.map(histogram_settings) {
+        Some(Ok(settings)) => file["stats_config"]["histogram_bucket_settings"] = settings,
+        Some(Err(error)) => tracing::warn!(error, "{HISTOGRAM_BUCKETS} holds nothing"),
+        None => {}
+    }
     format!("{file:#}\n")
 }
 
+/// The annotation of a pod by which Istio gives histograms other buckets.
+pub const HISTOGRAM_BUCKETS: &str = "sidecar.istio.io/statsHistogramBuckets";
+/// Where it is in a node's metadata.
+const ANNOTATION: &str = "/ANNOTATIONS/sidecar.istio.io~1statsHistogramBuckets";
 /// The cluster of the control plane, by Istio's name.
 pub(crate) const XDS_CLUSTER: &str = "xds-grpc";
 const AGENT_CLUSTER: &str = "sds-grpc";

@@ -57,6 +57,11 @@ impl Clock {
         self.base + std::time::Duration::from_micros(at)
     }
 
+    /// The moment of an `Instant`; one before the worker began is its beginning.
+    pub(crate) fn micros(&self, at: Instant) -> Micros {
+        at.saturating_duration_since(self.base).as_micros() as u64
+    }
+
     /// Appends a `date` field with the current second (RFC 9110 §6.6.1).
     #[inline]
     pub(crate) fn append_date(&self, out: &mut Vec<u8>) {

@@ -71,7 +71,7 @@ impl<'a> Conversation<'a> {
             attempt.secured_by(upstream.stream.secured());
         }
         if let Some(telemetry) = &client.call.view.telemetry {
-            telemetry.keep_upstream(exchange, || upstream.local_address());
+            telemetry.keep_upstream(exchange, &client.call.worker, &*upstream);
         }
         let begin = exchange.onward;
         Self {

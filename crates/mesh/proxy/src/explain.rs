@@ -315,6 +315,7 @@ impl Filtered {
             Active::Session(_) => self.others.push(Besides::Session),
             Active::Buffer(_) => self.others.push(Besides::Body),
             Active::Health(_) => self.others.push(Besides::Health),
+            Active::Forget(_) | Active::Strict(_) => {}
             Active::Jwt(..) => self.others.push(Besides::Tokens),
             // Without rules before it, it asks about every request.
             Active::Authz(_) => match self.is_asked_about.take() {

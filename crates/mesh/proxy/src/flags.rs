@@ -60,6 +60,8 @@ pub(crate) enum Flag {
     UMSDR,
     /// Failed local health check: the proxy has said that it is not to get requests.
     LH,
+    /// Invalid Envoy request headers: a filter has set one to what is not valid.
+    IH,
 }
 
 impl Flag {
@@ -90,6 +92,7 @@ impl Flag {
             Self::UAEX => "UAEX",
             Self::UMSDR => "UMSDR",
             Self::LH => "LH",
+            Self::IH => "IH",
         }
     }
 
@@ -121,6 +124,7 @@ impl Flag {
             Self::UAEX => "UnauthorizedExternalService",
             Self::UMSDR => "UpstreamMaxStreamDurationReached",
             Self::LH => "FailedLocalHealthCheck",
+            Self::IH => "InvalidEnvoyRequestHeaders",
         }
     }
 
@@ -152,10 +156,11 @@ impl Flag {
             Self::UAEX => "an authorizer has refused the request",
             Self::UMSDR => "the time that the cluster gives to an attempt has passed",
             Self::LH => "the proxy is not healthy, or is not to get requests",
+            Self::IH => "a filter has set a header of Envoy's to what is not valid",
         }
     }
 
-    const ALL: [Self; 25] = [
+    const ALL: [Self; 26] = [
         Self::UH,
         Self::UF,
         Self::UO,
@@ -181,6 +186,7 @@ impl Flag {
         Self::UAEX,
         Self::UMSDR,
         Self::LH,
+        Self::IH,
     ];
 
     /// The flag of a short name.

@@ -30,15 +30,7 @@ impl GrpcStatus {
 
     /// The status in the lines of a trailer section.
     pub(crate) fn in_lines(lines: &[u8]) -> Option<Self> {
-        let first = |name: &str| {
-            lines.split(|byte| *byte == b'\n').find_map(|line| {
-                let (field, value) = line.split_at_checked(name.len())?;
-                let value = value.strip_prefix(b":")?;
-                field
-                    .eq_ignore_ascii_case(name.as_bytes())
-                    .then(|| value.trim_ascii())
-            })
-        };
+        let first = |name: &str| value_in_lines(lines, name);
         Self::new(first("grpc-status")?, first("grpc-message"))
     }
 
@@ -62,6 +54,17 @@ impl GrpcStatus {
     pub(crate) fn number(&self) -> Option<u32> {
         self.code.parse().ok()
     }
+}
+
+/// The first value of a field in the lines of a trailer section.
+pub(crate) fn value_in_lines<'a>(lines: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    lines.split(|byte| *byte == b'\n').find_map(|line| {
+        let (field, value) = line.split_at_checked(name.len())?;
+        let value = value.strip_prefix(b":")?;
+        field
+            .eq_ignore_ascii_case(name.as_bytes())
+            .then(|| value.trim_ascii())
+    })
 }
 
 /// Whether a content type says gRPC; `application/grpc-web` is something else.

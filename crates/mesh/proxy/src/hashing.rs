@@ -38,7 +38,11 @@ impl Call {
     fn hash_of(&self, source: &HashSource, cookies: &mut String) -> Option<u64> {
         let head = self.buffer.head();
         match source {
-            HashSource::Header(name) => self.hash_of_header(name),
+            HashSource::Header(name) => hash_of_values(self.values_of(name)),
+            HashSource::RewrittenHeader(name, rewrite) => {
+                let values = self.values_of(name);
+                hash_of_values(values.iter().map(|value| rewrite.apply(value)).collect())
+            }
             HashSource::Cookie(cookie) => match self.cookie(&cookie.name) {
                 Some(value) => Some(xxh64(value, 0)),
                 None => self.hash_of_new_cookie(cookie, cookies),
@@ -55,21 +59,15 @@ impl Call {
         }
     }
 
-    /// Several fields of one name count in any order.
-    fn hash_of_header(&self, name: &str) -> Option<u64> {
+    fn values_of(&self, name: &str) -> SmallVec<[&[u8]; 4]> {
         let head = self.buffer.head();
         let request = &self.request;
-        let mut values: SmallVec<[&[u8]; 4]> = match name {
+        match name {
             ":method" => [request.method(head)].into_iter().collect(),
             ":path" => [request.target.path.get(head)].into_iter().collect(),
             ":authority" | "host" => [request.target.authority.get(head)].into_iter().collect(),
             name => request.fields.all_by_text(name, head).collect(),
-        };
-        if values.is_empty() {
-            return None;
         }
-        values.sort_unstable();
-        Some(values.iter().fold(0, |hash, value| xxh64(value, hash)))
     }
 
     /// The value of a cookie of the request, unless it is empty.
@@ -116,6 +114,16 @@ impl Session {
         let address = self.hashed_peer()?.ip().to_canonical().to_string();
         Some(xxh64(address.as_bytes(), 0))
     }
+}
+
+/// Several fields of one name count in any order.
+fn hash_of_values<V: AsRef<[u8]> + Ord>(mut values: SmallVec<[V; 4]>) -> Option<u64> {
+    if values.is_empty() {
+        return None;
+    }
+    values.sort_unstable();
+    let hash = |hash, value: &V| xxh64(value.as_ref(), hash);
+    Some(values.iter().fold(0, hash))
 }
 
 /// The first value of a parameter, as it is written.

@@ -8,6 +8,7 @@ mod accounts;
 pub(crate) use accounts::{Accounts, Entry};
 
 use std::cell::{Cell, RefCell};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Waker};
@@ -118,8 +119,8 @@ pub(crate) struct Open {
 
 impl Open {
     /// The number of a new connection.
-    pub(crate) fn next_id(&self) -> u64 {
-        self.ids.fetch_add(1, Ordering::Relaxed)
+    pub(crate) fn next_id(&self) -> NonZeroU64 {
+        NonZeroU64::MIN.saturating_add(self.ids.fetch_add(1, Ordering::Relaxed))
     }
 
     pub(crate) fn fails_checks(&self) -> bool {

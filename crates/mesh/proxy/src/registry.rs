@@ -95,7 +95,7 @@ impl Registered {
         let key = worker.connections.list.borrow_mut().insert(handle.clone());
         worker.open.add();
         Self {
-            id: worker.open.next_id(),
+            id: worker.open.next_id().get(),
             worker: worker.clone(),
             key,
             handle,

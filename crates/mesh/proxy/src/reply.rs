@@ -232,6 +232,14 @@ impl Failure {
         }
     }
 
+    /// Whether it says that no connection is to be had.
+    pub(crate) fn is_of_pool(&self) -> bool {
+        matches!(
+            self,
+            Self::Connect | Self::ConnectTimeout | Self::Transport(_) | Self::Overflow
+        )
+    }
+
     /// Envoy's `%RESPONSE_CODE_DETAILS%`; `begun` says that part of the response was sent.
     pub(crate) fn details(&self, begun: bool) -> Cow<'static, str> {
         let when = if begun { "after" } else { "before" };

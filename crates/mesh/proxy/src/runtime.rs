@@ -13,6 +13,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::bootstrap::HistogramBounds;
 use crate::listener::{Listeners, Progress};
 use crate::overload::{Actions, Open};
 use crate::snapshot::{Node, TokenBucket};
@@ -63,6 +64,8 @@ pub struct Options {
     /// How long nobody may have added to a series of Istio's metrics before it goes; none goes while there is room for
     /// it otherwise.
     pub metric_expiry: Option<Duration>,
+    /// Which bounds the buckets of Istio's histograms have. [`Agent`](crate::Agent) takes it from the bootstrap file.
+    pub histogram_bounds: HistogramBounds,
     /// Where [`crate::Agent`] keeps the last good configuration, for a start without a control plane.
     pub config_cache: Option<PathBuf>,
     /// Where [`crate::Agent`] serves its metrics alone: port 15090 of Istio's sidecars.
@@ -126,6 +129,7 @@ impl Default for Options {
             max_pending_spans: 16 * 1024,
             max_pending_span_bytes: 16 * 1024 * 1024,
             metric_expiry: None,
+            histogram_bounds: HistogramBounds::default(),
             config_cache: None,
             metrics_address: None,
             status_address: None,

@@ -70,6 +70,7 @@ pub(crate) use self::inspection::Sniffed;
 pub use self::inspection::{FilterKind, Inspection, ListenerFilter, PortPredicate};
 pub use self::limit::{
     Descriptor, LimitAction, LimitField, LimitRule, OfHost, RateLimit, RouteLimits, TokenBucket,
+    Wildcard,
 };
 pub use self::listener::{Backoff, Exempt, FilterChain, Listener, Service, SocketKind, TcpProxy};
 pub use self::paths::{EscapedSlashes, Paths};

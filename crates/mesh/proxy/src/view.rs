@@ -14,11 +14,13 @@ use crate::snapshot::{
     ChainMatch, ChainTls, Cluster, ConnectionManager, Direction, Ends, FilterChain, Listener,
     Service, Snapshot, TcpProxy, Tracing, select,
 };
-use crate::stats::{ClusterStats, HttpStats, ListenerHttpStats, ListenerStats, TcpStats, TlsStats};
+use crate::stats::{
+    ExchangeStats, HttpStats, ListenerHttpStats, ListenerStats, TcpStats, TlsStats,
+};
 use crate::telemetry::istio::{Metrics, RulesView};
 use crate::telemetry::{AccessLog, LogView, Sink, Telemetry};
 use crate::trace::Tracer;
-use crate::upstream::ClusterState;
+use crate::upstream::{ClusterState, Counted};
 use crate::worker::Worker;
 
 /// What the requests of one worker run on, until the next snapshot.
@@ -55,6 +57,16 @@ pub(crate) struct ChainView {
     pub(crate) tls: Option<ChainTls>,
     pub(crate) handshake_timeout: Option<Duration>,
     pub(crate) service: ServiceView,
+}
+
+impl ChainView {
+    /// Its name, if it has one.
+    pub(crate) fn name(&self) -> &str {
+        match &self.service {
+            ServiceView::Http(view) => &view.chain,
+            ServiceView::Tcp(view) => &view.chain,
+        }
+    }
 }
 
 /// What is done with a connection.
@@ -100,6 +112,8 @@ pub(crate) struct TcpView {
     pub(crate) metrics: Option<(Rc<Metrics>, Direction)>,
     /// What is wanted of them.
     pub(crate) metric_rules: Option<RulesView>,
+    /// Counted if both ends of a connection are to say who they are.
+    pub(crate) exchange: Option<Arc<ExchangeStats>>,
 }
 
 impl View {
@@ -209,15 +223,18 @@ fn log_view(logs: &[Arc<AccessLog>], worker: &Worker) -> Option<LogView> {
     LogView::new(logs, |destination| worker.sink(destination))
 }
 
-/// The counts of a cluster; those of TLS only if it is spoken.
-fn cluster_stats(cluster: &Cluster, worker: &Worker) -> (Arc<ClusterStats>, Option<Arc<TlsStats>>) {
+/// The counts of a cluster.
+fn cluster_stats(cluster: &Cluster, worker: &Worker) -> Counted {
     let own = [&cluster.transport];
     let endpoints = cluster.endpoints.iter().map(|endpoint| &endpoint.transport);
     let has_tls = endpoints
         .chain(own)
         .any(|transport| transport.tls.is_some());
-    let tls = has_tls.then(|| worker.registry.cluster_tls(&cluster.name));
-    (worker.registry.cluster(&cluster.name), tls)
+    let registry = &worker.registry;
+    let tls = has_tls.then(|| registry.cluster_tls(&cluster.name));
+    let exchange = cluster.exchanges_peers;
+    let exchange = exchange.then(|| registry.cluster_exchange(&cluster.name));
+    (registry.cluster(&cluster.name), tls, exchange)
 }
 
 impl ListenerView {
@@ -351,6 +368,7 @@ impl ServiceView {
                 logs: log_view(&proxy.access_logs, worker),
                 metrics: metrics(worker, direction).map(|metrics| (metrics, direction)),
                 metric_rules: proxy.metrics.as_ref().and_then(RulesView::new),
+                exchange: proxy.exchanges_peers.then(|| worker.registry.exchange()),
                 rules: proxy
                     .rules
                     .iter()

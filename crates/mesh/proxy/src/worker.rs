@@ -35,7 +35,7 @@ use crate::overload::{Accounts, Actions, Open, Overload};
 use crate::registry::Connections;
 use crate::snapshot::{Direction, Listener, Node, Snapshot, TokenBucket, TracingProvider};
 use crate::stats::Registry;
-use crate::telemetry::istio::Metrics;
+use crate::telemetry::istio::{Metrics, bounds_of, greeting};
 use crate::telemetry::{Destination, Logs, Sink};
 use crate::timer::Timers;
 use crate::trace::Scratch;
@@ -149,6 +149,8 @@ pub(crate) struct Worker {
     pub(crate) trace_limit: Option<Arc<TokenBucket>>,
     /// Istio's standard metrics, if the node says whose they are.
     pub(crate) metrics: Option<Rc<Metrics>>,
+    /// What connections begin with on which both ends say who they are.
+    pub(crate) greeting: Box<[u8]>,
     /// Where the lines of access logs wait.
     sinks: RefCell<Vec<Rc<Sink>>>,
     /// How many copies of requests are under way.
@@ -200,10 +202,12 @@ impl Worker {
         };
         let snapshot = setup.published.load();
         let node = &setup.node;
+        let greeting = greeting(node.workload.as_ref(), &node.id).into();
         let metrics = Metrics::new(
             node.workload.as_ref(),
             &node.id,
             (setup.registry.istio.clone(), setup.options.metric_expiry),
+            |metric| bounds_of(&setup.options.histogram_bounds, metric),
         );
         Rc::new_cyclic(|me| Self {
             me: me.clone(),
@@ -239,6 +243,7 @@ impl Worker {
             logs: setup.logs,
             trace_limit: setup.trace_limit,
             metrics: metrics.map(Rc::new),
+            greeting,
             sinks: RefCell::default(),
             mirrored: Cell::new(0),
             draining: Cell::new(None),
@@ -333,6 +338,10 @@ impl Worker {
     async fn flush(&self, deadline: Instant) {
         let deadline = deadline.max(Instant::now() + FLUSH);
         let exporters: Vec<_> = self.exporters.borrow().clone();
+        // All at once: one that hangs must not take the time of the others.
+        for (_, exporter) in &exporters {
+            exporter.end_by(deadline.into_std());
+        }
         for (_, exporter) in exporters {
             if tokio::time::timeout_at(deadline, exporter.flush())
                 .await

@@ -20,6 +20,8 @@ pub enum Address {
 /// A workload: one address that serves the ports of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkloadEntry {
+    /// The workload's name; empty if nobody says it.
+    pub name: String,
     /// Where it runs.
     pub address: Address,
     /// Its ports, by the names of the service's ports.
@@ -115,6 +117,7 @@ impl WorkloadEntry {
             .optional("serviceAccount", View::text)?
             .unwrap_or_default();
         Some(Self {
+            name: String::new(),
             address: address?,
             ports,
             labels: object.get("labels").map(View::text_map).unwrap_or_default(),

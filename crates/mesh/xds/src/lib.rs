@@ -10,6 +10,7 @@
 //! [xDS protocol]: https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol
 
 pub mod client;
+pub mod istio_peers;
 pub mod istio_stats;
 pub mod name_table;
 mod resource;

@@ -135,7 +135,8 @@ fn add(
             is_subset(labels, &endpoint.labels) && service.is_for(proxy, endpoint)
         });
         let selected: Vec<_> = selected.collect();
-        let mut assigned = endpoints::of_workloads(index, &name, (service, port), &selected);
+        let mut assigned =
+            endpoints::of_workloads((index, proxy), &name, (service, port), &selected);
         let spread = |cluster: &mut Cluster, assigned: &mut _| {
             let says = (policy, service);
             locality::spread((index, proxy), says, &selected, cluster, assigned);

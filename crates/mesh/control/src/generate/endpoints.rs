@@ -7,16 +7,18 @@ use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
     ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, LbPolicy,
 };
+use envoy_types::pb::envoy::config::core::v3::Metadata;
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use envoy_types::pb::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints,
 };
+use envoy_types::pb::google::protobuf::Struct;
 use periplus_resources::{Port, Resolution, WorkloadEntry};
 
 use super::mutual_tls;
-use super::proto::{address, duration, uint32};
+use super::proto::{address, duration, map_in_order, one_text, uint32};
 use crate::index::{Index, Service};
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, canonical_revision, canonical_service};
 
 /// How often names are looked up whose answers do not say for how long they hold, and how much may be added.
 const DNS_REFRESH: Duration = Duration::from_secs(60);
@@ -119,7 +121,7 @@ pub(super) fn assignment<'a>(
 
 /// The same, with what is known of each workload.
 pub(super) fn of_workloads(
-    index: &Index,
+    (index, proxy): (&Index, &Proxy),
     name: &str,
     (service, port): (&Service, &Port),
     selected: &[&WorkloadEntry],
@@ -129,7 +131,34 @@ pub(super) fn of_workloads(
     let assigned = made.endpoints.iter_mut();
     let assigned = assigned.flat_map(|it| &mut it.lb_endpoints);
     for (endpoint, one) in assigned.zip(selected) {
-        endpoint.metadata = mutual_tls::endpoint_metadata(index, service, one, port);
+        let socket = mutual_tls::transport_match(index, service, one, port);
+        let workload = workload(proxy, service, one);
+        let all: Vec<_> = socket.into_iter().chain(workload).collect();
+        endpoint.metadata = (!all.is_empty()).then(|| Metadata {
+            filter_metadata: map_in_order(&all),
+            ..Metadata::default()
+        });
     }
     made
+}
+
+/// Who an endpoint is, in Istio's form, for telemetry about those that do not say it themselves. All workloads are of the
+/// proxy's own cluster.
+fn workload(
+    proxy: &Proxy,
+    service: &Service,
+    one: &WorkloadEntry,
+) -> Option<(&'static str, Struct)> {
+    let canonical = canonical_service(&one.labels, &one.name);
+    if canonical.is_empty() {
+        return None;
+    }
+    let said: [&str; 5] = [
+        &one.name,
+        &service.meta.namespace,
+        canonical,
+        canonical_revision(&one.labels).unwrap_or_default(),
+        &proxy.cluster_id,
+    ];
+    Some(("istio", one_text("workload", said.join(";"))))
 }

@@ -55,7 +55,7 @@ fn listener(index: &Index, proxy: &Proxy, ingress: &Ingress, cluster: &str) -> L
             filters: filters(protocol.is_http()),
             ..FilterChain::default()
         }],
-        _ => mutual_tls::chains(index, mode, protocol)
+        _ => mutual_tls::chains((index, proxy), mode, protocol)
             .into_iter()
             .map(|chain| FilterChain {
                 filter_chain_match: Some(chain.conditions),

@@ -126,7 +126,8 @@ fn chains_of(layout: Layout<'_>, port: Option<u16>, served: &Served, to: &str) -
         (None, false) => "virtualInbound".to_owned(),
     };
     let number = port.unwrap_or_default();
-    let kinds = mutual_tls::chains(layout.index, mode(layout, number), served.protocol);
+    let scope = (layout.index, layout.proxy);
+    let kinds = mutual_tls::chains(scope, mode(layout, number), served.protocol);
     let chain = |kind: mutual_tls::Chain| {
         let conditions = match port {
             Some(port) => to_port(port, kind.conditions),

@@ -2,16 +2,16 @@
 //!
 //! Certificates come from the proxy's own agent, under Istio's names: `default` and `ROOTCA`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::TransportSocketMatch;
+use envoy_types::pb::envoy::config::cluster::v3::{Cluster, Filter};
 use envoy_types::pb::envoy::config::core::v3::api_config_source::ApiType;
 use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use envoy_types::pb::envoy::config::core::v3::grpc_service::{EnvoyGrpc, TargetSpecifier};
 use envoy_types::pb::envoy::config::core::v3::{
-    ApiConfigSource, ApiVersion, ConfigSource, DataSource, GrpcService, Metadata, TransportSocket,
+    ApiConfigSource, ApiVersion, ConfigSource, DataSource, GrpcService, TransportSocket,
     data_source, transport_socket,
 };
 use envoy_types::pb::envoy::config::listener::v3::FilterChainMatch;
@@ -26,19 +26,19 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher;
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
-use envoy_types::pb::google::protobuf::value::Kind;
-use envoy_types::pb::google::protobuf::{Struct, Value};
+use envoy_types::pb::google::protobuf::Struct;
 use periplus_identity::agent::{OWN, ROOTS};
 use periplus_resources::{
     ClientTls, Location, MutualTls, Port, Protocol, TrafficPolicy, WorkloadEntry,
 };
+use periplus_xds::istio_peers::{self, PROTOCOL};
 
 use super::detection::{looks_like_http, plaintext};
-use super::proto::{any, boolean, duration};
+use super::proto::{any, boolean, duration, one_text};
 use super::{Generated, origination};
 use crate::index::{Index, Service};
 use crate::names;
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, Role};
 
 /// The cluster of the proxy's own agent, in its bootstrap file.
 const AGENT: &str = "sds-grpc";
@@ -46,7 +46,7 @@ const AGENT: &str = "sds-grpc";
 const TLS_MODE: &str = "tlsMode";
 /// What clients of the mesh offer, by which its TLS is told from that of applications.
 const OFFERED_FOR_HTTP: [&str; 3] = ["istio-http/1.0", "istio-http/1.1", "istio-h2"];
-const OFFERED_FOR_TCP: [&str; 2] = ["istio-peer-exchange", "istio"];
+const OFFERED_FOR_TCP: [&str; 2] = [PROTOCOL, "istio"];
 
 /// A filter chain of a port.
 pub(super) struct Chain {
@@ -57,7 +57,11 @@ pub(super) struct Chain {
 }
 
 /// The chains of a port that speaks `protocol`, in Istio's order: none asks another mode than `mode`.
-pub(super) fn chains(index: &Index, mode: MutualTls, protocol: Protocol) -> Vec<Chain> {
+pub(super) fn chains(
+    (index, proxy): (&Index, &Proxy),
+    mode: MutualTls,
+    protocol: Protocol,
+) -> Vec<Chain> {
     let tls = |names: &[&str]| FilterChainMatch {
         transport_protocol: "tls".into(),
         application_protocols: names.iter().map(|name| (*name).to_owned()).collect(),
@@ -71,7 +75,7 @@ pub(super) fn chains(index: &Index, mode: MutualTls, protocol: Protocol) -> Vec<
     let mutual = |names: &[&str], is_http| Chain {
         conditions: tls(names),
         is_http,
-        socket: Some(server(index, is_http)),
+        socket: Some(server((index, proxy), is_http)),
     };
     let all: Vec<&str> = OFFERED_FOR_TCP
         .into_iter()
@@ -108,11 +112,14 @@ pub(super) fn chains(index: &Index, mode: MutualTls, protocol: Protocol) -> Vec<
     }
 }
 
-/// How a server of the mesh speaks TLS.
-pub(super) fn server(index: &Index, is_http: bool) -> TransportSocket {
+/// How a server of the mesh speaks TLS. Only sidecars hear who their clients are: what gateways pass on they report as
+/// clients.
+pub(super) fn server((index, proxy): (&Index, &Proxy), is_http: bool) -> TransportSocket {
+    let hears = proxy.exchanges_peers() && proxy.role == Role::Sidecar;
     let offered: &[&str] = match is_http {
         true => &["h2", "http/1.1"],
-        false => &OFFERED_FOR_TCP,
+        false if hears => &OFFERED_FOR_TCP,
+        false => &OFFERED_FOR_TCP[1..],
     };
     socket(&DownstreamTlsContext {
         common_tls_context: Some(of_mesh(index, anybody(index), offered)),
@@ -244,7 +251,8 @@ pub(super) fn secure(
                 false => names.iter().cloned().collect(),
             };
             let sni = sni.clone().unwrap_or_else(own_name);
-            cluster.transport_socket = Some(client(index, names, sni, port.protocol));
+            cluster.transport_socket = Some(client((index, proxy), names, sni, port.protocol));
+            cluster.filters.extend(exchange(proxy, port.protocol));
         }
         Some(ClientTls::Files(files)) => {
             let socket =
@@ -253,7 +261,8 @@ pub(super) fn secure(
         }
         None if index.has_auto_mtls() && service.spec.location == Location::Internal => {
             let names = accounts(index, service);
-            let secured = client(index, names, own_name(), port.protocol);
+            let secured = client((index, proxy), names, own_name(), port.protocol);
+            cluster.filters.extend(exchange(proxy, port.protocol));
             let plain = TransportSocket {
                 name: "envoy.transport_sockets.raw_buffer".into(),
                 config_type: Some(transport_socket::ConfigType::TypedConfig(any(
@@ -280,7 +289,7 @@ pub(super) fn secure(
 
 /// How a client of the mesh speaks TLS to a server that has one of these names.
 fn client(
-    index: &Index,
+    (index, proxy): (&Index, &Proxy),
     accounts: BTreeSet<String>,
     sni: String,
     protocol: Protocol,
@@ -288,7 +297,10 @@ fn client(
     let offered: &[&str] = match protocol {
         Protocol::Http | Protocol::HttpProxy => &["istio-http/1.1", "istio"],
         Protocol::Http2 => &["istio-h2", "istio", "h2"],
-        Protocol::Tls | Protocol::Tcp | Protocol::Detected => &["istio"],
+        Protocol::Tls | Protocol::Tcp | Protocol::Detected if proxy.exchanges_peers() => {
+            &OFFERED_FOR_TCP
+        }
+        Protocol::Tls | Protocol::Tcp | Protocol::Detected => &OFFERED_FOR_TCP[1..],
     };
     let names = match accounts.is_empty() {
         true => anybody(index),
@@ -298,6 +310,16 @@ fn client(
         common_tls_context: Some(of_mesh(index, names, offered)),
         sni,
         ..UpstreamTlsContext::default()
+    })
+}
+
+/// Has a proxy say who it is on connections that are not HTTP's, where it can.
+fn exchange(proxy: &Proxy, protocol: Protocol) -> Option<Filter> {
+    let is_for = proxy.exchanges_peers() && !protocol.is_http();
+    is_for.then(|| Filter {
+        name: istio_peers::FILTER.to_owned(),
+        typed_config: Some(istio_peers::of_connections()),
+        ..Filter::default()
     })
 }
 
@@ -315,21 +337,16 @@ fn accounts(index: &Index, service: &Service) -> BTreeSet<String> {
 }
 
 fn tls_mode() -> Struct {
-    let mode = Value {
-        kind: Some(Kind::StringValue("istio".into())),
-    };
-    Struct {
-        fields: HashMap::from([(TLS_MODE.to_owned(), mode)]),
-    }
+    one_text(TLS_MODE, "istio".to_owned())
 }
 
-/// What an endpoint says of itself: whether it speaks mutual TLS.
-pub(super) fn endpoint_metadata(
+/// What an endpoint says about its transport socket, if it does: that it speaks mutual TLS.
+pub(super) fn transport_match(
     index: &Index,
     service: &Service,
     endpoint: &WorkloadEntry,
     port: &Port,
-) -> Option<Metadata> {
+) -> Option<(&'static str, Struct)> {
     // As Istio: whoever has an account has a proxy, unless its label says something else.
     let has_proxy = match endpoint.labels.get(names::TLS_MODE_LABEL) {
         Some(mode) => mode == "istio",
@@ -340,8 +357,5 @@ pub(super) fn endpoint_metadata(
         index.mutual_tls_of(namespace, &endpoint.labels, endpoint.target_port(port))
     };
     let speaks = has_proxy && index.has_auto_mtls() && mode() != MutualTls::Disable;
-    speaks.then(|| Metadata {
-        filter_metadata: HashMap::from([("envoy.transport_socket_match".to_owned(), tls_mode())]),
-        ..Metadata::default()
-    })
+    speaks.then(|| ("envoy.transport_socket_match", tls_mode()))
 }

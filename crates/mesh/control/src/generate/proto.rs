@@ -91,11 +91,11 @@ pub(super) fn load_assignment(
 ///
 /// The generated types have maps in no certain order, another one for each map that is made: so it is made until the
 /// order is the right one, which takes two entries twice on the average.
-pub(super) fn map_in_order(entries: &[(&str, Any)]) -> HashMap<String, Any> {
+pub(super) fn map_in_order<T: Clone>(entries: &[(&str, T)]) -> HashMap<String, T> {
     loop {
         let owned = entries
             .iter()
-            .map(|(key, any)| ((*key).to_owned(), any.clone()));
+            .map(|(key, value)| ((*key).to_owned(), value.clone()));
         let map: HashMap<_, _> = owned.collect();
         if map.keys().is_sorted() {
             return map;
@@ -107,12 +107,19 @@ pub(super) fn map_in_order(entries: &[(&str, Any)]) -> HashMap<String, Any> {
 ///
 /// One entry in each map: several would be encoded in no certain order.
 pub(super) fn istio_config(path: &str) -> Option<Metadata> {
-    let value = Value {
-        kind: Some(Kind::StringValue(path.to_owned())),
-    };
-    let fields = HashMap::from([("config".to_owned(), value)]);
+    let said = one_text("config", path.to_owned());
     Some(Metadata {
-        filter_metadata: HashMap::from([("istio".to_owned(), Struct { fields })]),
+        filter_metadata: HashMap::from([("istio".to_owned(), said)]),
         ..Metadata::default()
     })
+}
+
+/// A text by its name.
+pub(super) fn one_text(name: &str, text: String) -> Struct {
+    let value = Value {
+        kind: Some(Kind::StringValue(text)),
+    };
+    Struct {
+        fields: HashMap::from([(name.to_owned(), value)]),
+    }
 }

@@ -39,7 +39,7 @@ pub(super) fn socket(
                     .to_owned(),
             );
         }
-        ServerIdentity::Mesh => return Ok(mutual_tls::server(index, is_http)),
+        ServerIdentity::Mesh => return Ok(mutual_tls::server(scope, is_http)),
         ServerIdentity::Own(certificates) => certificates,
     };
     let clients = termination.clients.as_ref();

@@ -5,6 +5,7 @@ use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_types::pb::google::protobuf::Any;
+use periplus_xds::istio_peers;
 use periplus_xds::istio_stats::{MetricConfig, PluginConfig};
 use prost::{Message, Name as _};
 
@@ -82,6 +83,16 @@ fn add_to_chain(index: &Index, proxy: &Proxy, side: Side, chain: &mut FilterChai
     {
         made.access_log = logs;
         *config = any(&made);
+    }
+    if side == Side::Server && proxy.exchanges_peers() {
+        // Before whatever ends connections, as in Istio, so that this is known of those, too.
+        let exchange = Filter {
+            name: istio_peers::FILTER.to_owned(),
+            config_type: Some(filter::ConfigType::TypedConfig(
+                istio_peers::of_connections(),
+            )),
+        };
+        chain.filters.insert(0, exchange);
     }
     if let Some(metrics) = metrics(index, proxy, side) {
         let at = chain.filters.len() - 1;

@@ -8,7 +8,7 @@ use periplus_resources::{
     Meta, Pod, Resolution, ServiceEntry, WorkloadEntry,
 };
 
-use super::service::TRAFFIC_DISTRIBUTION;
+use super::service::{TRAFFIC_DISTRIBUTION, named};
 use super::{Entry, Problem, Service, code, in_namespace};
 use crate::names::TLS_MODE_LABEL as TLS_MODE;
 use crate::proxy::is_subset;
@@ -187,7 +187,7 @@ impl Objects {
         };
         let selected = in_namespace(workloads, namespace).iter();
         let selected = selected.filter(|workload| selects(&workload.spec.labels));
-        endpoints.extend(selected.map(|workload| workload.spec.clone()));
+        endpoints.extend(selected.map(named));
         endpoints
     }
 }
@@ -215,6 +215,7 @@ impl Objects {
             let name = endpoint.pod.as_deref();
             let pod = name.and_then(|name| pods.get(&(namespace, name)).copied());
             WorkloadEntry {
+                name: pod.map(workload_of).unwrap_or_default(),
                 address: endpoint.address.into(),
                 ports: ports.clone(),
                 labels: pod.map(labels_of).unwrap_or_default(),
@@ -237,6 +238,7 @@ impl Objects {
             Some((port.clone(), *number))
         });
         Some(WorkloadEntry {
+            name: workload_of(pod),
             address: pod.spec.address.filter(|_| is_there)?.into(),
             ports: named.collect(),
             labels: labels_of(pod),
@@ -271,6 +273,21 @@ impl Objects {
         let place = place.cloned().or_else(in_zone);
         place.filter(|place| !place.is_unknown())
     }
+}
+
+/// The name of the Deployment or the StatefulSet that a pod is of, as far as its own tells it, else that.
+fn workload_of(pod: &Entry<Pod>) -> String {
+    let Meta { name, labels, .. } = &pod.meta;
+    let of_deployment = labels.get("pod-template-hash").and_then(|hash| {
+        let (before, _) = name.rsplit_once('-')?;
+        before.strip_suffix(hash.as_str())?.strip_suffix('-')
+    });
+    let of_set = || {
+        let own = labels.get("statefulset.kubernetes.io/pod-name")?;
+        let (before, _) = name.rsplit_once('-')?;
+        (own == name).then_some(before)
+    };
+    of_deployment.or_else(of_set).unwrap_or(name).to_owned()
 }
 
 /// As in Istio, a pod has a proxy that speaks mutual TLS only if whoever has put it there says so.

@@ -74,6 +74,14 @@ fn balancing(more: &[&str]) -> LocalityBalancing {
     }
 }
 
+/// A workload with its name.
+pub(super) fn named(entry: &Entry<WorkloadEntry>) -> WorkloadEntry {
+    WorkloadEntry {
+        name: entry.meta.name.clone(),
+        ..entry.spec.clone()
+    }
+}
+
 impl Service {
     /// Which endpoints its clients prefer, if it says so.
     pub(crate) fn preference(&self) -> Option<&LocalityBalancing> {
@@ -105,7 +113,7 @@ impl Service {
                 .filter(|workload| is_subset(selector, &workload.spec.labels))
                 // What is not looked up cannot be a name; that is told with the problems.
                 .filter(|workload| is_dns || workload.spec.address.ip().is_some())
-                .map(|workload| workload.spec.clone())
+                .map(named)
                 .collect(),
         };
         let hosts = entry.spec.hosts.iter();

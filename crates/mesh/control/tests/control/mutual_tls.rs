@@ -1,7 +1,8 @@
 //! PeerAuthentication, auto mTLS, and the TLS of DestinationRules.
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
-use envoy_types::pb::envoy::config::core::v3::{TransportSocket, transport_socket};
+use envoy_types::pb::envoy::config::core::v3::{Node, TransportSocket, transport_socket};
+use envoy_types::pb::envoy::config::endpoint::v3::LbEndpoint;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::ValidationContextType;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
@@ -15,7 +16,7 @@ use periplus_resources::{MeshConfig, parse_resources};
 
 use crate::generate::{made, mesh_config, resources_of};
 use crate::support::render::unpack;
-use crate::support::{Plan, gateway, invariants, node, sidecar};
+use crate::support::{Plan, gateway, invariants, node, set, sidecar};
 
 fn certified(more: &str, mesh: MeshConfig) -> Index {
     Index::certified(&resources_of(&[], more), mesh)
@@ -386,6 +387,104 @@ spec:
         assert_eq!(of_port(Some(82)), of_tcp, "{mode}");
         assert_eq!(of_port(Some(83)), of_unknown(mode), "{mode}");
         assert_eq!(of_port(None), of_unknown(mode), "{mode}");
+    }
+}
+
+/// Both ends say who they are where both are our proxies, and never where requests say it in headers. An Envoy could neither
+/// say it nor hear it.
+#[test]
+fn ends_of_connections_of_tcp_say_who_they_are() {
+    const MESH: &str = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: shop}
+spec:
+  hosts: [shop.default.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{number: 80, name: http}, {number: 82, name: tcp}, {number: 83, name: unknown}]
+  workloadSelector: {labels: {app: shop}}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: shop-v1}
+spec: {address: 10.0.0.5, serviceAccount: shop, labels: {app: shop, version: v1}}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: shop-v2}
+spec: {address: 10.0.0.6, labels: {service.istio.io/canonical-name: store, app: shop}}
+";
+    let parsed = parse_resources("mesh.yaml", MESH);
+    assert_eq!(parsed.errors, []);
+    let index = Index::certified(&parsed.resources, MeshConfig::default());
+    for (agent, says_it) in [("periplus", true), ("envoy", false)] {
+        let id = "sidecar~10.0.0.5~shop-v1.default~default.svc.cluster.local";
+        let mut node = Node {
+            user_agent_name: agent.to_owned(),
+            ..node(id, "shop", "default", &[("app", "shop"), ("version", "v1")])
+        };
+        set(&mut node, "INTERCEPTION_MODE", "REDIRECT");
+        set(&mut node, "CLUSTER_ID", "c1");
+        let made = made(&index, &node);
+        for (port, is_http) in [(80, true), (82, false), (83, false)] {
+            let name = format!("outbound|{port}||shop.default.svc.cluster.local");
+            let cluster = cluster(&made, &name);
+            let filters = cluster.filters.iter().map(|filter| filter.name.as_str());
+            let socket = &cluster.transport_socket_matches[0].transport_socket;
+            let context = self::socket(socket.as_ref().expect("TLS"));
+            let offered = context.common_tls_context.expect("one").alpn_protocols;
+            let offers = offered.iter().any(|name| name == "istio-peer-exchange");
+            let expected = says_it && !is_http;
+            assert_eq!(offers, expected, "{agent} to {port}");
+            assert_eq!(filters.count(), usize::from(expected), "{agent} to {port}");
+            let assigned = made.endpoints.iter().find(|one| one.cluster_name == name);
+            let endpoints = &assigned.expect("endpoints").endpoints[0].lb_endpoints;
+            let workload = |endpoint: &LbEndpoint| {
+                let metadata = endpoint.metadata.as_ref().expect("metadata");
+                let kind = metadata.filter_metadata["istio"].fields["workload"]
+                    .kind
+                    .clone();
+                let Some(Kind::StringValue(said)) = kind else {
+                    panic!("{kind:?}");
+                };
+                said
+            };
+            let said: Vec<_> = endpoints.iter().map(workload).collect();
+            assert_eq!(
+                said,
+                ["shop-v1;default;shop;v1;c1", "shop-v2;default;store;;c1"]
+            );
+        }
+        let listener = made
+            .listeners
+            .iter()
+            .find(|one| one.name == "virtualInbound");
+        for chain in &listener.expect("it").filter_chains {
+            let is_tcp = chain
+                .filters
+                .last()
+                .expect("one")
+                .name
+                .ends_with("tcp_proxy");
+            let hears = chain.filters[0].name == "istio.metadata_exchange";
+            assert_eq!(hears, is_tcp && says_it, "{agent}: {chain:?}");
+            let Some(socket) = &chain.transport_socket else {
+                continue;
+            };
+            let Some(transport_socket::ConfigType::TypedConfig(config)) = &socket.config_type
+            else {
+                panic!("{socket:?}");
+            };
+            let context: DownstreamTlsContext = unpack(config);
+            let offered = context.common_tls_context.expect("one").alpn_protocols;
+            let expected: &[&str] = match (is_tcp, says_it) {
+                (false, _) => &["h2", "http/1.1"],
+                (true, true) => &["istio-peer-exchange", "istio"],
+                (true, false) => &["istio"],
+            };
+            assert_eq!(offered, expected, "{agent}");
+        }
     }
 }
 

@@ -5,27 +5,27 @@ use std::time::Duration;
 
 use super::lookout::Lookout;
 use crate::net::Stream;
-use crate::tls::{Secured, ServerTls, TlsLayer, check_resumed};
+use crate::tls::{self, Secured, ServerTls, TlsLayer, check_resumed};
 use crate::view::{ChainView, ListenerView};
 
 /// How long it may take if `transport_socket_connect_timeout` is not set. Envoy has no limit then, so
 /// that a client may hold a connection for ever.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The stream under TLS; none if there is no agreement, which is counted.
+/// The stream under TLS; else why there is no agreement, which is counted, as far as that is to be known.
 pub(super) async fn run(
     view: &ListenerView,
     chain: &ChainView,
     tls: &ServerTls,
     lookout: Lookout,
-) -> Option<Stream> {
-    let stats = view.tls_stats.as_deref()?;
+) -> Result<Stream, Option<String>> {
+    let stats = view.tls_stats.as_deref().ok_or(None::<String>)?;
     let timeout = chain.handshake_timeout.unwrap_or(TIMEOUT);
     let shaken = match tokio::time::timeout(timeout, shake(tls, lookout)).await {
         Ok(shaken) => shaken,
         Err(_) => {
             view.stats.handshake_timeout.increment();
-            return None;
+            return Err(None);
         }
     };
     match shaken {
@@ -33,13 +33,13 @@ pub(super) async fn run(
             if let Some(state) = stream.tls_state() {
                 stats.count_handshake(state);
             }
-            Some(stream)
+            Ok(stream)
         }
         Err(error) => {
             stats.count_failure(&error);
             let listener = &*view.name;
             tracing::debug!(listener, %error, "no TLS with a client");
-            None
+            Err(tls::reason(&error).map(|reason| format!("TLS error: {reason}")))
         }
     }
 }

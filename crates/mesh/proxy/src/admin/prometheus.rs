@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::bootstrap::{LabelNames, Tags};
-use crate::stats::{BOUNDS, Distribution, Name, Sums, Value, push_label};
+use crate::bootstrap::{HistogramBounds, LabelNames, Tags};
+use crate::stats::{Bounds, Distribution, Name, Sums, Value, push_label};
 
 /// The lines of one metric.
 #[derive(Default)]
@@ -13,8 +13,8 @@ struct Family {
     lines: String,
 }
 
-/// All that there is, with these labels.
-pub(super) fn text(all: &Sums, tags: &Tags) -> String {
+/// All that there is, with these labels, and histograms with these bounds.
+pub(super) fn text(all: &Sums, tags: &Tags, bounds: &HistogramBounds) -> String {
     // Lines of one metric must stand together.
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
     for (name, value) in all.iter() {
@@ -37,7 +37,10 @@ pub(super) fn text(all: &Sums, tags: &Tags) -> String {
                 // Writing to a `String` cannot fail.
                 let _ = writeln!(lines, "{metric}{labels} {value}");
             }
-            Value::Histogram(values) => add_histogram(&metric, &labels, values, lines),
+            Value::Histogram(values) => {
+                let shown = (values, &**bounds.of(&name.to_string()));
+                add_histogram(&metric, &labels, shown, lines);
+            }
         }
     }
     let mut text = String::new();
@@ -49,14 +52,20 @@ pub(super) fn text(all: &Sums, tags: &Tags) -> String {
     text
 }
 
-fn add_histogram(metric: &str, labels: &str, values: &Distribution, lines: &mut String) {
+fn add_histogram(
+    metric: &str,
+    labels: &str,
+    (values, bounds): (&Distribution, &Bounds),
+    lines: &mut String,
+) {
     let (comma, braces) = match labels {
         "" => ("", String::new()),
         labels => (",", format!("{{{labels}}}")),
     };
     let all = values.count();
-    let bounds = BOUNDS.iter().map(|(bound, _)| *bound).chain(["+Inf"]);
-    for (bound, count) in bounds.zip(values.cumulative().into_iter().chain([all])) {
+    let counts = values.cumulative(bounds).into_iter().chain([all]);
+    let bounds = bounds.iter().map(|bound| &*bound.text).chain(["+Inf"]);
+    for (bound, count) in bounds.zip(counts) {
         // Writing to a `String` cannot fail.
         let _ = writeln!(
             lines,

@@ -11,8 +11,8 @@ use serde_json::{Value as Json, json};
 
 use super::{certificates, state_of};
 use crate::agent::{Shared, resident_bytes};
-use crate::bootstrap::XDS_CLUSTER;
-use crate::stats::{BOUNDS, Distribution, QUANTILES, Scope, Sums, Value};
+use crate::bootstrap::{HistogramBounds, XDS_CLUSTER};
+use crate::stats::{Bound, Bounds, Distribution, QUANTILES, Scope, Sums, Value};
 
 /// Which of them are asked for, and in which form.
 #[derive(Debug)]
@@ -125,13 +125,14 @@ pub(super) fn reset_counters(shared: &Shared) {
 }
 
 /// Envoy's text: numbers by name, then histograms by name.
-pub(super) fn text(all: &Sums, buckets: Buckets) -> String {
+pub(super) fn text(all: &Sums, buckets: Buckets, bounds: &HistogramBounds) -> String {
     let mut text = String::new();
     for (name, value) in all.numbers() {
         text.extend([&name, ": ", itoa::Buffer::new().format(value), "\n"]);
     }
     for (name, values) in histograms(all) {
-        text.extend([&name, ": ", &line(values, buckets), "\n"]);
+        let line = line(values, buckets, bounds.of(&name));
+        text.extend([&name, ": ", &line, "\n"]);
     }
     text
 }
@@ -148,7 +149,7 @@ fn histograms(all: &Sums) -> Vec<(String, &Distribution)> {
 }
 
 /// Where Envoy has the values of the last interval there is always none here: only sums are kept.
-fn line(values: &Distribution, buckets: Buckets) -> String {
+fn line(values: &Distribution, buckets: Buckets, bounds: &Bounds) -> String {
     if values.count() == 0 {
         return "No recorded values".to_owned();
     }
@@ -160,10 +161,12 @@ fn line(values: &Distribution, buckets: Buckets) -> String {
                 Some(format!("P{}(nan,{value})", percent(*quantile)))
             })
             .collect(),
-        Buckets::Cumulative | Buckets::Disjoint => counts(values, buckets)
-            .into_iter()
-            .map(|(bound, count)| format!("B{bound}(0,{count})"))
-            .collect(),
+        Buckets::Cumulative | Buckets::Disjoint => {
+            let counts = bounds.iter().zip(counts(values, buckets, bounds));
+            counts
+                .map(|(bound, count)| format!("B{}(0,{count})", bound.short))
+                .collect()
+        }
     };
     parts.join(" ")
 }
@@ -176,35 +179,36 @@ fn percent(thousandths: u64) -> Json {
     }
 }
 
-fn counts(values: &Distribution, buckets: Buckets) -> Vec<(&'static str, u64)> {
-    let mut before = 0;
-    let counts = BOUNDS.iter().zip(values.cumulative());
+/// How many are in the bucket below each bound, or in that and those before.
+fn counts(values: &Distribution, buckets: Buckets, bounds: &Bounds) -> Vec<u64> {
+    let mut counts = values.cumulative(bounds);
+    if buckets == Buckets::Disjoint {
+        let mut before = 0;
+        for count in &mut counts {
+            let less = std::mem::replace(&mut before, *count);
+            *count -= less;
+        }
+    }
     counts
-        .map(|((bound, _), count)| {
-            let less = std::mem::replace(&mut before, count);
-            let is_disjoint = buckets == Buckets::Disjoint;
-            (*bound, if is_disjoint { count - less } else { count })
-        })
-        .collect()
 }
 
 /// Envoy's JSON.
-pub(super) fn json(all: &Sums, buckets: Buckets) -> Json {
+pub(super) fn json(all: &Sums, buckets: Buckets, bounds: &HistogramBounds) -> Json {
     let numbers = all.numbers().into_iter();
     let mut stats: Vec<_> = numbers
         .map(|(name, value)| json!({"name": name, "value": value}))
         .collect();
     let histograms = histograms(all);
     if !histograms.is_empty() {
-        let of_each = |show: &dyn Fn(&Distribution) -> Json, key: &str| -> Vec<_> {
+        let of_each = |show: &dyn Fn(&str, &Distribution) -> Json, key: &str| -> Vec<_> {
             histograms
                 .iter()
-                .map(|(name, values)| json!({"name": name, key: show(values)}))
+                .map(|(name, values)| json!({"name": name, key: show(name, values)}))
                 .collect()
         };
         stats.push(match buckets {
             Buckets::Summary => {
-                let show = |values: &Distribution| -> Json {
+                let show = |_: &str, values: &Distribution| -> Json {
                     let cumulative = QUANTILES.map(|quantile| values.quantile(quantile));
                     let both = |value| json!({"interval": null, "cumulative": value});
                     cumulative.map(both).to_vec().into()
@@ -215,12 +219,14 @@ pub(super) fn json(all: &Sums, buckets: Buckets) -> Json {
                 }})
             }
             Buckets::Cumulative | Buckets::Disjoint => {
-                let show = |values: &Distribution| -> Json {
-                    let bucket = |(bound, count): (&str, u64)| {
-                        let bound = bound.parse::<f64>().unwrap_or_default();
+                let show = |name: &str, values: &Distribution| -> Json {
+                    let bounds = bounds.of(name);
+                    let counts = bounds.iter().zip(counts(values, buckets, bounds));
+                    let bucket = |(bound, count): (&Bound, u64)| {
+                        let bound = bound.value;
                         json!({"upper_bound": bound, "interval": 0, "cumulative": count})
                     };
-                    counts(values, buckets).into_iter().map(bucket).collect()
+                    counts.map(bucket).collect()
                 };
                 json!({"histograms": of_each(&show, "buckets")})
             }

@@ -277,11 +277,12 @@ impl File {
             secrets.push(secret.check(&at)?);
         }
         let overload = self.overload_manager.check()?;
-        let (stats, tags) = self.stats_config.check()?;
+        let (stats, tags, histogram_bounds) = self.stats_config.check()?;
         Ok(Bootstrap {
             overload,
             stats,
             tags,
+            histogram_bounds,
             node: self.node.into_envoy(),
             admin,
             control_plane,

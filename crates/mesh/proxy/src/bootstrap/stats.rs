@@ -1,10 +1,15 @@
-//! `stats_config`: which counters, gauges and histograms are shown.
+//! `stats_config`: which counters, gauges and histograms are shown, and with which buckets.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use regex::Regex;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::file::{Problem, problem};
 use super::tags::{TagSpecifier, Tags};
+use crate::stats::{Bounds, USUAL};
 
 /// Which of Envoy's names are shown; Istio's metrics are in any case.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +46,59 @@ impl PartialEq for StatsMatcher {
     }
 }
 
+/// Which bounds the buckets of histograms have, by Envoy's names of these; Istio's begin with `istiocustom.`.
+#[derive(Clone, Debug, Default)]
+pub struct HistogramBounds(Arc<[(Pattern, Arc<Bounds>)]>);
+
+impl HistogramBounds {
+    /// Those of the first that matches, else Envoy's own.
+    pub(crate) fn of(&self, name: &str) -> &Arc<Bounds> {
+        let mut all = self.0.iter();
+        let found = all.find(|(pattern, _)| pattern.is_match(name));
+        found.map_or_else(|| &*USUAL, |(_, bounds)| bounds)
+    }
+}
+
+impl PartialEq for HistogramBounds {
+    fn eq(&self, other: &Self) -> bool {
+        format!("{self:?}") == format!("{other:?}")
+    }
+}
+
+/// `histogram_bucket_settings` of what the annotation [`HISTOGRAM_BUCKETS`](super::HISTOGRAM_BUCKETS) says: a JSON object of
+/// bounds by the beginnings of names.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn histogram_settings(annotation: &str) -> Result<Value, String> {
+    let by_prefix: BTreeMap<String, Vec<f64>> =
+        serde_json::from_str(annotation).map_err(|error| {
+            format!("{error}; write bounds by prefix, such as {{\"istiocustom\": [1, 10, 100]}}")
+        })?;
+    let settings = by_prefix.into_iter().map(|(prefix, buckets)| {
+        check_bounds(&buckets).map_err(|message| format!("{prefix}: {message}"))?;
+        Ok(json!({"match": {"prefix": prefix}, "buckets": buckets}))
+    });
+    settings.collect()
+}
+
+fn check_bounds(bounds: &[f64]) -> Result<(), String> {
+    let mut sorted = bounds.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    match bounds
+        .iter()
+        .find(|bound| !(bound.is_finite() && **bound > 0.0))
+    {
+        Some(bound) => Err(format!("{bound} is no bound, it must be more than 0")),
+        None if bounds.is_empty() => Err("there must be at least one".to_owned()),
+        None if sorted.windows(2).any(|pair| pair[0] == pair[1]) => {
+            Err("one of them is there twice".to_owned())
+        }
+        None => Ok(()),
+    }
+}
+
 impl Pattern {
     fn is_match(&self, name: &str) -> bool {
         match self {
@@ -62,6 +120,15 @@ pub(super) struct StatsConfig {
     use_all_default_tags: Option<bool>,
     #[serde(default, alias = "statsTags")]
     stats_tags: Vec<TagSpecifier>,
+    #[serde(default, alias = "histogramBucketSettings")]
+    histogram_bucket_settings: Vec<BucketSettings>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BucketSettings {
+    r#match: StringMatcher,
+    buckets: Vec<f64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -99,10 +166,19 @@ struct SafeRegex {
 }
 
 impl StatsConfig {
-    pub(super) fn check(mut self) -> Result<(StatsMatcher, Tags), Problem> {
+    pub(super) fn check(mut self) -> Result<(StatsMatcher, Tags, HistogramBounds), Problem> {
         let given = std::mem::take(&mut self.stats_tags);
         let tags = Tags::check(self.use_all_default_tags, given)?;
-        Ok((self.matcher()?, tags))
+        let settings = std::mem::take(&mut self.histogram_bucket_settings);
+        let settings = settings.into_iter().enumerate().map(|(index, one)| {
+            let at = format!("stats_config.histogram_bucket_settings[{index}]");
+            check_bounds(&one.buckets)
+                .map_err(|message| problem(&format!("{at}.buckets"), message))?;
+            let pattern = one.r#match.check(&format!("{at}.match"))?;
+            Ok((pattern, Arc::new(Bounds::new(one.buckets))))
+        });
+        let bounds = HistogramBounds(settings.collect::<Result<_, Problem>>()?);
+        Ok((self.matcher()?, tags, bounds))
     }
 
     fn matcher(self) -> Result<StatsMatcher, Problem> {
@@ -217,6 +293,38 @@ mod tests {
     }
 
     #[test]
+    fn histograms_have_the_bounds_of_the_first_that_matches() {
+        let annotation = r#"{"istiocustom": [10, 1], "cluster.a": [0.5], "cluster": [2]}"#;
+        let settings = histogram_settings(annotation).expect("valid");
+        let config = json!({"histogram_bucket_settings": settings});
+        let config: StatsConfig = serde_json::from_value(config).expect("its shape");
+        let (_, _, bounds) = config.check().expect("valid");
+        let of = |name: &str| -> Vec<f64> {
+            let bounds = bounds.of(name);
+            bounds.iter().map(|bound| bound.value).collect()
+        };
+        assert_eq!(of("istiocustom.istio_request_bytes.reporter"), [1.0, 10.0]);
+        // As in Istio they are in the order of the names, which is nobody's choice.
+        assert_eq!(of("cluster.a.upstream_rq_time"), [2.0]);
+        assert_eq!(of("http.a.downstream_rq_time").len(), 19);
+        for (text, expected) in [
+            (
+                "{",
+                "EOF while parsing an object at line 1 column 1; write bounds by prefix",
+            ),
+            (r#"{"a": []}"#, "a: there must be at least one"),
+            (
+                r#"{"a": [1, -1]}"#,
+                "a: -1 is no bound, it must be more than 0",
+            ),
+            (r#"{"a": [1, 2, 1]}"#, "a: one of them is there twice"),
+        ] {
+            let wrong = histogram_settings(text).expect_err("refused");
+            assert!(wrong.starts_with(expected), "{wrong}");
+        }
+    }
+
+    #[test]
     fn what_says_two_things_is_refused_with_its_place() {
         let both =
             json!({"stats_matcher": {"reject_all": true, "inclusion_list": {"patterns": []}}});
@@ -228,6 +336,10 @@ mod tests {
             (
                 pattern(json!({"prefix": "a", "suffix": "b"})),
                 format!("{at}.inclusion_list.patterns[0]"),
+            ),
+            (
+                json!({"histogram_bucket_settings": [{"match": {"prefix": "a"}, "buckets": [0]}]}),
+                "stats_config.histogram_bucket_settings[0].buckets".to_owned(),
             ),
             (
                 pattern(json!({"safe_regex": {"regex": "("}})),

@@ -190,7 +190,7 @@ impl<'a> Bridge<'a> {
             attempt.is_http2 = upstream.protocol() == Protocol::Http2;
         }
         if let Some(telemetry) = &self.client.call().view.telemetry {
-            telemetry.keep_upstream(self.exchange, || upstream.local_address());
+            telemetry.keep_upstream(self.exchange, &self.client.call().worker, &upstream);
         }
         Ok(upstream)
     }

@@ -26,7 +26,7 @@ use crate::http2::{Payload, Waiting};
 use crate::relay::{Relay, RelayError};
 use crate::reply::Failure;
 use crate::tls::Secured;
-use crate::upstream::{Lease, UpstreamConnection};
+use crate::upstream::{Birth, Lease, Reaches, UpstreamConnection};
 
 /// Whoever answers the request.
 pub(super) enum Upstream {
@@ -144,14 +144,6 @@ impl Upstream {
         match self {
             Upstream::Http1 { connection, .. } => connection.stream.secured(),
             Upstream::Http2 { lease, .. } => lease.secured(),
-        }
-    }
-
-    /// This proxy's address.
-    pub(super) fn local_address(&self) -> Option<SocketAddr> {
-        match self {
-            Upstream::Http1 { connection, .. } => connection.local_address(),
-            Upstream::Http2 { lease, .. } => lease.local_address(),
         }
     }
 
@@ -372,6 +364,22 @@ impl Upstream {
             } else {
                 blocks.give_back(connection.buffer.take_block());
             }
+        }
+    }
+}
+
+impl Reaches for Upstream {
+    fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Upstream::Http1 { connection, .. } => connection.local_address(),
+            Upstream::Http2 { lease, .. } => lease.local_address(),
+        }
+    }
+
+    fn birth(&self) -> &Birth {
+        match self {
+            Upstream::Http1 { connection, .. } => connection.birth(),
+            Upstream::Http2 { lease, .. } => lease.birth(),
         }
     }
 }

@@ -53,6 +53,7 @@ pub(crate) struct ClusterSpec {
     pub(crate) sources: Vec<IpAddr>,
     pub(crate) keepalive: Option<TcpKeepalive>,
     pub(crate) transports: Transports,
+    pub(crate) exchanges_peers: bool,
 }
 
 /// Where the endpoints come from.
@@ -130,9 +131,10 @@ pub(crate) fn compile(mut cluster: pb::Cluster, names: &Names<'_>) -> Result<Clu
         Some(config) => bind::compile(config, &at.field("upstream_bind_config"))?,
         None => Vec::new(),
     };
+    let mut exchanges_peers = false;
     for (index, filter) in std::mem::take(&mut cluster.filters).iter().enumerate() {
         let at = &at.field("filters");
-        istio::of_cluster(filter, &at.index(index))?;
+        exchanges_peers |= istio::of_cluster(filter, &at.index(index))?;
     }
     let keepalive = tcp_keepalive(&mut cluster, at)?;
     let (protocol, mut common) = http_options(&mut cluster, at)?;
@@ -208,6 +210,7 @@ pub(crate) fn compile(mut cluster: pb::Cluster, names: &Names<'_>) -> Result<Clu
         sources,
         keepalive,
         transports,
+        exchanges_peers,
     })
 }
 

@@ -1,6 +1,7 @@
 //! `ClusterLoadAssignment`: the endpoints of a cluster.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::core::v3::HealthStatus;
@@ -11,7 +12,7 @@ use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 
 use super::check::{At, Refused, ignored, nothing_else};
 use super::listener::host_and_port;
-use super::{fraction, subset, transport};
+use super::{fraction, istio, subset, transport};
 use crate::snapshot::{Endpoint, HostStatus, Labels, Locality, Spread, Transport};
 
 const MAX_PRIORITY: u32 = 128;
@@ -51,8 +52,10 @@ pub(crate) struct Target {
     status: HostStatus,
     /// What its metadata says for subsets,
     subset_labels: Labels,
-    /// and about its transport socket.
+    /// about its transport socket,
     transport_labels: transport::Labels,
+    /// and about who it is.
+    workload: Option<Arc<str>>,
     check: CheckedAt,
 }
 
@@ -144,6 +147,7 @@ impl Target {
             locality: self.locality,
             status: self.status,
             labels: self.subset_labels.clone(),
+            workload: self.workload.clone(),
             check_address: is_elsewhere.then(|| {
                 let ip = check.address.unwrap_or(address);
                 SocketAddr::new(ip, check.port.unwrap_or(self.port))
@@ -267,6 +271,7 @@ fn target(mut endpoint: pb::LbEndpoint, at: &At<'_>) -> Result<Target, Refused> 
             .refuse("it must be at least 1"));
     }
     let transport_labels = transport::labels(endpoint.metadata.as_mut());
+    let workload = istio::workload(endpoint.metadata.as_ref());
     let subset_labels = subset::labels(endpoint.metadata.take());
     nothing_else(&endpoint, at)?;
     Ok(Target {
@@ -279,6 +284,7 @@ fn target(mut endpoint: pb::LbEndpoint, at: &At<'_>) -> Result<Target, Refused> 
         status,
         subset_labels,
         transport_labels,
+        workload,
         check,
     })
 }

@@ -40,6 +40,16 @@ pub(crate) enum ServiceSpec {
     Tcp(Arc<TcpProxy>),
 }
 
+impl ServiceSpec {
+    /// Whether both ends of a connection say who they are. Those of HTTP say it in headers.
+    fn exchanges_peers(&self) -> bool {
+        match self {
+            Self::Http(_) => false,
+            Self::Tcp(proxy) => proxy.exchanges_peers,
+        }
+    }
+}
+
 pub(super) fn compile(
     mut chain: pb::FilterChain,
     names: &Names<'_>,
@@ -49,8 +59,13 @@ pub(super) fn compile(
         Some(conditions) => self::conditions(conditions, &at.field("filter_chain_match"))?,
         None => ChainMatch::default(),
     };
+    let service = service(std::mem::take(&mut chain.filters), &at.field("filters"))?;
     let tls = match chain.transport_socket.take() {
-        Some(socket) => transport::of_chain(&socket, names, &at.field("transport_socket"))?,
+        Some(socket) => {
+            let exchanges_peers = service.exchanges_peers();
+            let at = &at.field("transport_socket");
+            transport::of_chain(&socket, names, exchanges_peers, at)?
+        }
         None => None,
     };
     let handshake_timeout = timeout(
@@ -58,7 +73,6 @@ pub(super) fn compile(
         None,
         &at.field("transport_socket_connect_timeout"),
     )?;
-    let service = service(std::mem::take(&mut chain.filters), &at.field("filters"))?;
     ignored!(chain: metadata);
     let name = std::mem::take(&mut chain.name);
     nothing_else(&chain, at)?;
@@ -77,6 +91,7 @@ fn service(mut filters: Vec<pb::Filter>, at: &At<'_>) -> Result<ServiceSpec, Ref
     };
     let before = filters.len();
     let mut metrics = None;
+    let mut exchanges_peers = false;
     let mut checked = Vec::new();
     for (index, filter) in filters.into_iter().enumerate() {
         let at = &at.index(index);
@@ -85,7 +100,10 @@ fn service(mut filters: Vec<pb::Filter>, at: &At<'_>) -> Result<ServiceSpec, Ref
                 metrics = metrics::compile(config, &at.field("typed_config"))?;
             }
             Some(ConfigType::TypedConfig(config))
-                if istio::is_connection(config, &at.field("typed_config"))? => {}
+                if let Some(known) = istio::on_connection(config, &at.field("typed_config"))? =>
+            {
+                exchanges_peers |= known == istio::OnConnection::PeerExchange;
+            }
             _ => checked.push(rules(filter, at)?),
         }
     }
@@ -106,6 +124,7 @@ fn service(mut filters: Vec<pb::Filter>, at: &At<'_>) -> Result<ServiceSpec, Ref
         let mut proxy = tcp_proxy::compile(decode(&config, at)?, at)?;
         proxy.rules = rules;
         proxy.metrics = metrics;
+        proxy.exchanges_peers = exchanges_peers;
         return Ok(ServiceSpec::Tcp(Arc::new(proxy)));
     }
     Err(at.refuse(format!(

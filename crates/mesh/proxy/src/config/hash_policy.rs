@@ -6,6 +6,7 @@ use envoy_types::pb::google::protobuf;
 use std::time::Duration;
 
 use super::check::{At, Refused, duration};
+use super::rewrite::replacement;
 use crate::snapshot::{Cookie, HashPolicy, HashSource};
 
 pub(super) fn compile(
@@ -37,11 +38,15 @@ fn source(specifier: Option<PolicySpecifier>, at: &At<'_>) -> Result<Option<Hash
     Ok(Some(match specifier {
         Some(PolicySpecifier::Header(header)) => {
             let at = &at.field("header");
-            if header.regex_rewrite.is_some() {
-                return Err(at.field("regex_rewrite").refuse("is not supported"));
-            }
             let name = named(header.header_name, &at.field("header_name"))?;
-            HashSource::Header(name.to_ascii_lowercase())
+            let name = name.to_ascii_lowercase();
+            match header.regex_rewrite {
+                None => HashSource::Header(name),
+                Some(rewrite) => {
+                    let rewrite = replacement(rewrite, &at.field("regex_rewrite"))?;
+                    HashSource::RewrittenHeader(name, rewrite)
+                }
+            }
         }
         Some(PolicySpecifier::Cookie(given)) => {
             let attributes = given.attributes.into_iter();

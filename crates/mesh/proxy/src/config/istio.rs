@@ -2,27 +2,20 @@
 //!
 //! Their messages are Istio's: most come as a `TypedStruct`, JSON that names the message.
 
+use std::sync::Arc;
+
 use envoy_types::pb::envoy::config::cluster::v3::Filter;
+use envoy_types::pb::envoy::config::core::v3::Metadata;
 use envoy_types::pb::envoy::extensions::filters::common::set_filter_state::v3::FilterStateValue;
 use envoy_types::pb::envoy::extensions::filters::common::set_filter_state::v3::filter_state_value::Key;
 use envoy_types::pb::envoy::extensions::filters::http::set_filter_state::v3::Config as OfRequests;
 use envoy_types::pb::envoy::extensions::filters::network::set_filter_state::v3::Config as OfConnections;
 use envoy_types::pb::google::protobuf::{Any, Struct, Value, value::Kind};
+use periplus_xds::istio_peers::{OF_CONNECTIONS, PROTOCOL, TYPED_STRUCT, TypedStruct};
 use prost::{Message, Name};
 
 use super::check::{At, Refused, decode, ignored, nothing_else, short_type};
 
-/// `TypedStruct`, by both of its names.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct TypedStruct {
-    #[prost(string, tag = "1")]
-    pub(super) type_url: String,
-    #[prost(message, optional, tag = "2")]
-    pub(super) value: Option<Struct>,
-}
-
-const TYPED_STRUCT: [&str; 2] = ["udpa.type.v1.TypedStruct", "xds.type.v3.TypedStruct"];
-const TCP_EXCHANGE: &str = "envoy.tcp.metadataexchange.config.MetadataExchange";
 const HTTP_EXCHANGE: &str = "io.istio.http.peer_metadata.Config";
 const ALPN: &str = "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig";
 
@@ -72,32 +65,50 @@ pub(super) fn is_http(config: &Any, at: &At<'_>) -> Result<bool, Refused> {
     }
 }
 
-/// Whether it is a filter of connections of Istio's.
-pub(super) fn is_connection(config: &Any, at: &At<'_>) -> Result<bool, Refused> {
+/// A filter of connections of Istio's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnConnection {
+    /// Both ends say who they are.
+    PeerExchange,
+    /// What only Istio's own filters would read.
+    FilterState,
+}
+
+/// The filter of connections of Istio's that it is, if it is one.
+pub(super) fn on_connection(config: &Any, at: &At<'_>) -> Result<Option<OnConnection>, Refused> {
     if config.type_url == OfConnections::type_url() {
         let mut states: OfConnections = decode(config, at)?;
         let values = std::mem::take(&mut states.on_new_connection);
         filter_state(&values, &at.field("on_new_connection"))?;
         nothing_else(&states, at)?;
-        return Ok(true);
+        return Ok(Some(OnConnection::FilterState));
     }
     let Some((of_type, value)) = typed_struct(config, at)? else {
-        return Ok(false);
+        return Ok(None);
     };
-    if of_type != TCP_EXCHANGE {
-        return Ok(false);
+    if of_type != OF_CONNECTIONS {
+        return Ok(None);
     }
-    // The exchange is offered by ALPN and is not offered here: whoever is on the other side does without it.
-    let known = ["protocol", "enable_discovery", "additional_labels"];
-    only(&value, &known, &at.field("value"))?;
-    Ok(true)
+    let at = &at.field("value");
+    // Who is at an address that says nothing of itself is known of endpoints, as far as their metadata tell it.
+    only(
+        &value,
+        &["protocol", "enable_discovery", "additional_labels"],
+        at,
+    )?;
+    match text(&value, "protocol") {
+        Some(PROTOCOL) => Ok(Some(OnConnection::PeerExchange)),
+        _ => Err(at
+            .field("protocol")
+            .refuse(format!("only {PROTOCOL:?} is supported"))),
+    }
 }
 
-/// Takes a filter of the connections to a cluster.
-pub(super) fn of_cluster(filter: &Filter, at: &At<'_>) -> Result<(), Refused> {
+/// Takes a filter of the connections to a cluster: whether it has both ends say who they are.
+pub(super) fn of_cluster(filter: &Filter, at: &At<'_>) -> Result<bool, Refused> {
     let config = filter.typed_config.clone().unwrap_or_default();
-    if is_connection(&config, &at.field("typed_config"))? {
-        return Ok(());
+    if let Some(known) = on_connection(&config, &at.field("typed_config"))? {
+        return Ok(known == OnConnection::PeerExchange);
     }
     let (name, of_type) = (&filter.name, type_of(&config));
     Err(at.refuse(format!(
@@ -115,6 +126,19 @@ fn typed_struct(config: &Any, at: &At<'_>) -> Result<Option<(String, Struct)>, R
     Ok(Some((of_type, typed.value.unwrap_or_default())))
 }
 
+/// Who an endpoint is, as its metadata says it: `istio.workload`.
+pub(super) fn workload(metadata: Option<&Metadata>) -> Option<Arc<str>> {
+    let said = metadata?.filter_metadata.get("istio")?;
+    text(said, "workload").map(Arc::from)
+}
+
+fn text<'a>(of: &'a Struct, key: &str) -> Option<&'a str> {
+    match of.fields.get(key)?.kind.as_ref()? {
+        Kind::StringValue(text) => Some(text),
+        _ => None,
+    }
+}
+
 /// The type that a configuration is of, for whoever is told that it is not supported.
 pub(super) fn type_of(config: &Any) -> String {
     let named = typed_struct(config, &At::ROOT).ok().flatten();
@@ -130,7 +154,7 @@ fn only(given: &Struct, known: &[&str], at: &At<'_>) -> Result<(), Refused> {
     }
 }
 
-/// Peers tell each other about themselves in headers, and only so.
+/// Peers tell each other about themselves in headers. Of endpoints that do not, their metadata tell it.
 fn peer_metadata(given: &Struct, at: &At<'_>) -> Result<(), Refused> {
     let lists = [
         "downstream_discovery",
@@ -148,7 +172,6 @@ fn peer_metadata(given: &Struct, at: &At<'_>) -> Result<(), Refused> {
         for (index, method) in methods.values.iter().enumerate() {
             let at = &at.index(index);
             let method = as_struct(method).ok_or_else(|| at.refuse("it must be an object"))?;
-            // Whom nobody tells about a peer does not know of it, as without `workload_discovery` in Istio.
             only(method, &["istio_headers", "workload_discovery"], at)?;
             if let Some(headers) = method.fields.get("istio_headers").and_then(as_struct) {
                 only(headers, &[], &at.field("istio_headers"))?;

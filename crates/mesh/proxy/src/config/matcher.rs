@@ -92,11 +92,8 @@ pub(super) fn parameter(
     at: &At<'_>,
 ) -> Result<QueryMatch, Refused> {
     let value = match matcher.query_parameter_match_specifier {
-        None => ValueMatch::Present,
-        Some(QueryParameterMatchSpecifier::PresentMatch(true)) => ValueMatch::Present,
-        Some(QueryParameterMatchSpecifier::PresentMatch(false)) => {
-            return Err(at.field("present_match").refuse("false is not supported"));
-        }
+        // As in Envoy, whatever it says.
+        None | Some(QueryParameterMatchSpecifier::PresentMatch(_)) => ValueMatch::Present,
         Some(QueryParameterMatchSpecifier::StringMatch(text)) => {
             string(text, &at.field("string_match"))?
         }

@@ -53,6 +53,7 @@ mod tables;
 mod tcp_proxy;
 mod tls;
 mod tls_params;
+mod tracers;
 mod tracing;
 mod transport;
 mod upgrade;

@@ -124,7 +124,10 @@ pub(super) fn authority(text: String, at: &At<'_>) -> Result<String, Refused> {
     Ok(text)
 }
 
-fn replacement(mut rewrite: RegexMatchAndSubstitute, at: &At<'_>) -> Result<Replacement, Refused> {
+pub(super) fn replacement(
+    mut rewrite: RegexMatchAndSubstitute,
+    at: &At<'_>,
+) -> Result<Replacement, Refused> {
     let at_regex = at.field("pattern").to_string();
     let Some(pattern) = rewrite.pattern.take() else {
         return Err(at.field("pattern").refuse("it must be given"));

@@ -73,6 +73,7 @@ pub(super) fn compile(mut proxy: pb::TcpProxy, at: &At<'_>) -> Result<TcpProxy, 
         check_drain_close,
         access_logs,
         metrics: None,
+        exchanges_peers: false,
     })
 }
 

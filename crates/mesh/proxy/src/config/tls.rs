@@ -12,6 +12,7 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_c
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::downstream_tls_context::{
     OcspStaplePolicy, SessionTicketKeysType,
 };
+use periplus_xds::istio_peers::PROTOCOL;
 use rustls::pki_types::ServerName;
 
 use super::check::{At, Refused, flag, ignored, must_be, nothing_else};
@@ -75,9 +76,14 @@ impl Names<'_> {
 pub(super) fn downstream(
     mut given: pb::DownstreamTlsContext,
     names: &Names<'_>,
+    exchanges_peers: bool,
     at: &At<'_>,
 ) -> Result<DownstreamTls, Refused> {
-    let common = given.common_tls_context.take().unwrap_or_default();
+    let mut common = given.common_tls_context.take().unwrap_or_default();
+    if !exchanges_peers {
+        // Whoever agrees on it says who it is before anything else.
+        common.alpn_protocols.retain(|name| name != PROTOCOL);
+    }
     let at_common = &at.field("common_tls_context");
     let context = common_context(common, names, at_common)?;
     if context.material.certificates.is_empty() {

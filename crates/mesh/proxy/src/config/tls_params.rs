@@ -87,12 +87,7 @@ pub(super) fn compile(
         versions,
         suites,
         groups,
-        // Whoever agrees on it sends what he has to tell before anything else: the exchange is not made here.
-        alpn: alpn
-            .into_iter()
-            .filter(|protocol| protocol != "istio-peer-exchange")
-            .map(String::into_bytes)
-            .collect(),
+        alpn: alpn.into_iter().map(String::into_bytes).collect(),
     })
 }
 

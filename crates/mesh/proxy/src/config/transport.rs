@@ -43,10 +43,11 @@ pub(crate) struct TransportSpec {
     proxy_protocol: Option<ProxyVersion>,
 }
 
-/// The TLS that a filter chain terminates, if its socket is not plaintext.
+/// The TLS that a filter chain terminates, if its socket is not plaintext; whether both ends say who they are there.
 pub(super) fn of_chain(
     socket: &core::TransportSocket,
     names: &Names<'_>,
+    exchanges_peers: bool,
     at: &At<'_>,
 ) -> Result<Option<Arc<DownstreamTls>>, Refused> {
     let Some(config) = typed(socket, at)? else {
@@ -56,7 +57,8 @@ pub(super) fn of_chain(
         return Err(unsupported(socket, at));
     }
     let context = decode(&config, at)?;
-    Ok(Some(Arc::new(tls::downstream(context, names, at)?)))
+    let made = tls::downstream(context, names, exchanges_peers, at)?;
+    Ok(Some(Arc::new(made)))
 }
 
 /// Those of a cluster.

@@ -73,7 +73,7 @@ async fn talk(
     loop {
         let response = &mut answer.response;
         let parsed = response.parse(buffer.unread(), LIMITS, errand.method == "HEAD");
-        let Some(length) = parsed.map_err(|refused| Trouble::failed(refused.reason))? else {
+        let Some(length) = parsed.map_err(|refused| Trouble::senseless(refused.reason))? else {
             if buffer.is_full() {
                 buffer.grow((2 * buffer.capacity()).min(LIMITS.bytes + 1));
             }
@@ -97,7 +97,7 @@ async fn talk(
     while !decoder.is_done() {
         let piece = decoder
             .decode(buffer.unread())
-            .map_err(|error| Trouble::failed(error.to_string()))?;
+            .map_err(|error| Trouble::senseless(error.to_string()))?;
         let data = &buffer.unread()[piece.skip..][..piece.data];
         answer.take(data, errand.most_bytes)?;
         buffer.consume(piece.skip + piece.data);

@@ -46,6 +46,8 @@ pub(super) async fn exchange(
         match sent.await {
             Ok(read) => return read,
             Err(error) if !is_last && was_not_worked_on(&error, lease.reused) => {}
+            // What this side could not read.
+            Err(error) if error.is_library() => return Err(Trouble::senseless(error.to_string())),
             Err(error) => return Err(Trouble::failed(error.to_string())),
         }
     }
@@ -70,7 +72,7 @@ async fn read(
     // How it is framed is no matter of its fields here.
     let parsed = answer.response.parse(&answer.head, LIMITS, true);
     if let Err(refused) = parsed {
-        return Ok(Err(Trouble::failed(refused.reason)));
+        return Ok(Err(Trouble::senseless(refused.reason)));
     }
     while let Some(data) = body.data().await {
         let data = data?;

@@ -13,7 +13,7 @@ use prost::Message;
 use thiserror::Error;
 
 use crate::balance::{Ask, Verdict};
-use crate::grpc::GrpcStatus;
+use crate::grpc::{self, GrpcStatus};
 use crate::http1::edit::{append_field, append_number};
 use crate::http1::head::Limits;
 use crate::http1::response::ResponseHead;
@@ -74,6 +74,9 @@ pub(crate) enum Trouble {
     Failed(Cow<'static, str>),
     #[error("no answer in time")]
     TimedOut,
+    /// It has answered something that is no answer.
+    #[error("no valid answer: {0}")]
+    Senseless(Cow<'static, str>),
     /// A connection of the pool was closed before anything came back.
     #[error("the connection was closed")]
     Stale,
@@ -82,6 +85,10 @@ pub(crate) enum Trouble {
 impl Trouble {
     fn failed(reason: impl Into<Cow<'static, str>>) -> Self {
         Self::Failed(reason.into())
+    }
+
+    fn senseless(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::Senseless(reason.into())
     }
 }
 
@@ -201,11 +208,16 @@ impl Answer {
     /// Takes the next part of the body.
     fn take(&mut self, data: &[u8], most_bytes: usize) -> Result<(), Trouble> {
         if self.body.len() + data.len() > most_bytes {
-            let reason = format!("the answer has more than {most_bytes} bytes");
-            return Err(Trouble::failed(reason));
+            let reason = format!("it has more than {most_bytes} bytes");
+            return Err(Trouble::senseless(reason));
         }
         self.body.extend_from_slice(data);
         Ok(())
+    }
+
+    /// What gRPC says behind the message, or in the head where there is none; `name` is in lower case.
+    pub(crate) fn trailer(&self, name: &str) -> Option<&[u8]> {
+        grpc::value_in_lines(&self.trailers, name).or_else(|| self.field(name))
     }
 
     /// How the call has ended, if it is one of gRPC's and says so.

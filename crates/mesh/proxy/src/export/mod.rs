@@ -1,6 +1,8 @@
 //! Reporting spans: encoded into a bounded batch, sent by a task of its own.
 
-use std::borrow::Cow;
+mod answer;
+mod form;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
@@ -8,9 +10,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use periplus_wire::export::{FixedTags, SpanRef, otlp, zipkin, zipkin_proto};
-use prost::Message as _;
 use tokio::sync::Notify;
 
+use self::answer::Lost;
+use self::form::{Encoding, Target};
 use crate::errand::{self, Answer, Errand, Trouble, prefix};
 use crate::snapshot::TracingProvider;
 use crate::stats::{Count, TracerStats};
@@ -32,10 +35,10 @@ const BACKOFF: Duration = Duration::from_millis(250);
 const MOST_BACKOFF: Duration = Duration::from_secs(5);
 /// How often a report is sent at least, unless it arrives.
 const ATTEMPTS: u32 = 2;
-/// How long a report is sent again to a collector that is not there.
+/// How long a report is sent again to a collector that is not there,
 const OUTAGE: Duration = Duration::from_secs(900);
-/// The time for a report where the provider gives none, as Envoy's.
-const ZIPKIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// and once the proxy is to end, at most.
+const LAST: Duration = Duration::from_secs(5);
 
 /// Where the spans of a provider go from one worker.
 #[derive(Debug)]
@@ -56,168 +59,19 @@ pub(crate) struct Exporter {
     sending_bytes: Cell<usize>,
     hurry: Cell<bool>,
     closed: Cell<bool>,
-    /// What does not arrive soon is lost.
-    ends: Cell<bool>,
+    /// What has not arrived by then is lost.
+    until: Cell<Option<Instant>>,
     changed: Notify,
     sent: Notify,
-}
-
-/// Who gets the reports.
-#[derive(Debug)]
-struct Target {
-    cluster: String,
-    host: String,
-    path: String,
-    /// The lines of the fields of a report.
-    fields: Vec<u8>,
-    timeout: Duration,
-}
-
-fn with_more(fields: &str, more: &[u8]) -> Vec<u8> {
-    [fields.as_bytes(), more].concat()
-}
-
-/// The fields of a report, which end with the content type.
-macro_rules! fields {
-    ($content_type:literal) => {
-        concat!(
-            "user-agent: periplus-proxy\r\ncontent-type: ",
-            $content_type,
-            "\r\n"
-        )
-    };
 }
 
 /// The most bytes of an answer to a report.
 const MOST_ANSWER: usize = 64 * 1024;
 
-/// What a collector of OTLP answers: `ExportTraceServiceResponse`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct ExportResponse {
-    #[prost(message, optional, tag = "1")]
-    partial_success: Option<PartialSuccess>,
-}
-
-/// `ExportTracePartialSuccess`.
-#[derive(Clone, PartialEq, prost::Message)]
-struct PartialSuccess {
-    #[prost(int64, tag = "1")]
-    rejected_spans: i64,
-    #[prost(string, tag = "2")]
-    error_message: String,
-}
-
-/// Why spans did not arrive.
-#[derive(Debug, thiserror::Error)]
-enum Lost {
-    #[error(transparent)]
-    Trouble(#[from] Trouble),
-    #[error("the collector refused: {0}")]
-    Refused(Cow<'static, str>),
-    #[error("the collector cannot take it now: {0}")]
-    Busy(Cow<'static, str>),
-}
-
-/// The statuses, and the codes of gRPC, after which a report may be sent again (OTLP, "Retryable Response Codes").
-const PASSING: [u16; 4] = [429, 502, 503, 504];
-const PASSING_CODES: [u32; 7] = [1, 4, 8, 10, 11, 14, 15];
-
-impl Lost {
-    /// Whether the collector may take later what it has not taken.
-    fn may_pass(&self) -> bool {
-        match self {
-            Self::Trouble(Trouble::NoCluster) | Self::Refused(_) => false,
-            Self::Trouble(_) | Self::Busy(_) => true,
-        }
-    }
-}
-
-#[derive(Debug)]
-enum Encoding {
-    Zipkin {
-        endpoint: zipkin::LocalEndpoint,
-        is_proto: bool,
-    },
-    Otlp {
-        envelope: otlp::Envelope,
-        is_grpc: bool,
-    },
-}
-
 impl Exporter {
     /// An exporter with its sending task.
     pub(crate) fn new(provider: &TracingProvider, worker: &Worker) -> Rc<Self> {
-        let (encoding, target, kind) = match provider {
-            TracingProvider::Zipkin {
-                cluster,
-                path,
-                host,
-                is_proto,
-                fields,
-                ..
-            } => (
-                Encoding::Zipkin {
-                    endpoint: zipkin::LocalEndpoint::new(&worker.node.cluster, worker.own_address),
-                    is_proto: *is_proto,
-                },
-                Target {
-                    cluster: cluster.clone(),
-                    host: host.clone(),
-                    path: path.clone(),
-                    fields: with_more(
-                        match is_proto {
-                            true => fields!("application/x-protobuf"),
-                            false => fields!("application/json"),
-                        },
-                        fields,
-                    ),
-                    timeout: ZIPKIN_TIMEOUT,
-                },
-                "zipkin",
-            ),
-            TracingProvider::OpenTelemetry {
-                cluster,
-                path,
-                host,
-                service_name,
-                timeout,
-                is_grpc,
-                fields,
-                resource,
-                ..
-            } => {
-                let version = env!("CARGO_PKG_VERSION");
-                let own = [
-                    ("service.name", service_name.as_str()),
-                    ("telemetry.sdk.language", "rust"),
-                    ("telemetry.sdk.name", "periplus"),
-                    ("telemetry.sdk.version", version),
-                ];
-                let is_own = |name: &str| own.iter().any(|(known, _)| *known == name);
-                let found = resource.iter().filter(|(name, _)| !is_own(name));
-                let found = found.map(|(name, value)| (name.as_str(), value.as_str()));
-                let all: Vec<_> = own.into_iter().chain(found).collect();
-                let envelope = otlp::Envelope::new(&all, "periplus", version);
-                let target = Target {
-                    cluster: cluster.clone(),
-                    host: host.clone(),
-                    path: path.clone(),
-                    fields: with_more(
-                        match is_grpc {
-                            true => concat!("te: trailers\r\n", fields!("application/grpc")),
-                            false => fields!("application/x-protobuf"),
-                        },
-                        fields,
-                    ),
-                    timeout: *timeout,
-                };
-                let encoding = Encoding::Otlp {
-                    envelope,
-                    is_grpc: *is_grpc,
-                };
-                (encoding, target, "opentelemetry")
-            }
-        };
+        let (encoding, target, kind) = form::of(provider, worker);
         let exporter = Rc::new(Self {
             encoding,
             target,
@@ -231,7 +85,7 @@ impl Exporter {
             sending_bytes: Cell::new(0),
             hurry: Cell::new(false),
             closed: Cell::new(false),
-            ends: Cell::new(false),
+            until: Cell::new(None),
             changed: Notify::new(),
             sent: Notify::new(),
         });
@@ -304,9 +158,15 @@ impl Exporter {
         }
     }
 
-    /// Sends what there is, and waits until it is done.
+    /// Has what there is sent at once; what has not arrived by then is lost.
+    pub(crate) fn end_by(&self, deadline: Instant) {
+        self.until.set(Some(deadline.min(Instant::now() + LAST)));
+        self.hurry.set(true);
+        self.changed.notify_one();
+    }
+
+    /// Waits until everything is sent or lost.
     pub(crate) async fn flush(&self) {
-        self.ends.set(true);
         while self.spans.get() + self.sending.get() > 0 {
             let sent = self.sent.notified();
             self.hurry.set(true);
@@ -318,9 +178,7 @@ impl Exporter {
     /// No span will come any more: the task sends what is left and ends.
     pub(crate) fn close(&self) {
         self.closed.set(true);
-        self.ends.set(true);
-        self.hurry.set(true);
-        self.changed.notify_one();
+        self.end_by(Instant::now() + LAST);
     }
 
     async fn send_all(self: Rc<Self>, worker: Weak<Worker>) {
@@ -405,17 +263,26 @@ impl Exporter {
         let mut back_off = BACKOFF;
         let outcome = loop {
             let outcome = self.post(worker, report, answer).await;
+            let lost = match &outcome {
+                Err(lost) if lost.may_pass() => lost,
+                _ => break outcome,
+            };
             attempts += 1;
-            let Err(lost) = &outcome else { break outcome };
-            if attempts >= ATTEMPTS {
-                if attempts == ATTEMPTS && lost.may_pass() {
-                    self.stats.reports_failed.increment();
-                }
-                if !lost.may_pass() || self.ends.get() || begin.elapsed() >= OUTAGE {
-                    break outcome;
-                }
+            if attempts == ATTEMPTS {
+                self.stats.reports_failed.increment();
             }
-            self.wait(back_off).await;
+            if self.until.get().is_some() {
+                back_off = BACKOFF;
+            }
+            let pause = lost.after().unwrap_or_default().max(back_off);
+            let is_over = match self.until.get() {
+                Some(until) => Instant::now() + pause > until,
+                None => begin.elapsed() >= OUTAGE,
+            };
+            if attempts >= ATTEMPTS && is_over {
+                break outcome;
+            }
+            self.wait(pause).await;
             back_off = (2 * back_off).min(MOST_BACKOFF);
         };
         let lost = match &outcome {
@@ -427,7 +294,7 @@ impl Exporter {
                 self.stats.reports_skipped_no_cluster.increment();
                 spans
             }
-            Err(Lost::Refused(_) | Lost::Busy(_)) => {
+            Err(Lost::Refused(_) | Lost::Busy { .. } | Lost::Trouble(Trouble::Senseless(_))) => {
                 self.stats.reports_dropped.increment();
                 spans
             }
@@ -441,16 +308,18 @@ impl Exporter {
         }
     }
 
-    /// Lets time pass, unless it comes to an end.
+    /// Lets time pass; the news that the proxy is to end cuts it short.
     async fn wait(&self, time: Duration) {
-        let until = Instant::now() + time;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            tokio::time::sleep(left.min(BACKOFF)).await;
-            if left <= BACKOFF || self.ends.get() {
-                return;
-            }
+        if self.until.get().is_some() {
+            return tokio::time::sleep(time).await;
         }
+        let told = async {
+            while self.until.get().is_none() {
+                self.changed.notified().await;
+            }
+        };
+        // Either will do.
+        let _ = tokio::time::timeout(time, told).await;
     }
 
     /// Sends a report: how many of its spans the collector did not want.
@@ -479,39 +348,9 @@ impl Exporter {
         };
         errand::run(worker, errand, answer).await?;
         match &self.encoding {
-            Encoding::Otlp { is_grpc: true, .. } => {
-                let response = answer.message::<ExportResponse>();
-                let response = response.map_err(|reason| match answer.grpc_code() {
-                    Some(code) if PASSING_CODES.contains(&code) => Lost::Busy(reason.into()),
-                    _ => Lost::Refused(reason.into()),
-                })?;
-                Ok(rejected(&response))
-            }
-            _ if !(200..300).contains(&answer.status()) => {
-                let reason = format!("the answer was {}", answer.status());
-                Err(match PASSING.contains(&answer.status()) {
-                    true => Lost::Busy(reason.into()),
-                    false => Lost::Refused(reason.into()),
-                })
-            }
-            Encoding::Otlp { .. } => Ok(rejected_over_http(answer)),
-            Encoding::Zipkin { .. } => Ok(0),
+            Encoding::Otlp { is_grpc: true, .. } => answer::of_call(answer),
+            Encoding::Otlp { .. } => answer::of_http(answer).map(|()| answer::rejected(answer)),
+            Encoding::Zipkin { .. } => answer::of_http(answer).map(|()| 0),
         }
-    }
-}
-
-/// How many spans a collector says that it has rejected.
-fn rejected(response: &ExportResponse) -> usize {
-    let partial = response.partial_success.as_ref();
-    let rejected = partial.map_or(0, |partial| partial.rejected_spans);
-    usize::try_from(rejected).unwrap_or(0)
-}
-
-/// The same; a collector that answers in another form than the one of the request says nothing of it.
-fn rejected_over_http(answer: &Answer) -> usize {
-    let is_protobuf = answer.field("content-type") == Some(b"application/x-protobuf");
-    match ExportResponse::decode(&*answer.body) {
-        Ok(response) if is_protobuf => rejected(&response),
-        _ => 0,
     }
 }

@@ -1,6 +1,8 @@
 //! Local rate limits: a request takes a token, or is refused.
 
 use std::borrow::Cow;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use crate::call::Call;
 use crate::exchange::{Exchange, Said};
@@ -33,9 +35,9 @@ impl Call {
         }
         let stats = self.limit_stats(&limit.stat_prefix);
         stats.enabled.increment();
-        let descriptors = match &*limit.descriptors {
-            [] => Vec::new(),
-            _ => self.descriptors(exchange, (&limit.rules, limit.stage, limit.of_host)),
+        let descriptors = match limit.descriptors.is_empty() && limit.wildcards.is_empty() {
+            true => Vec::new(),
+            false => self.descriptors(exchange, (&limit.rules, limit.stage, limit.of_host)),
         };
         let (is_allowed, bucket) = limit.take(&descriptors);
         if let Some(bucket) = bucket.filter(|_| limit.tells) {
@@ -178,23 +180,44 @@ impl Call {
 impl RateLimit {
     /// Takes a token from each bucket of these descriptors, the slowest first: whether all had one, and the bucket
     /// that tells.
-    fn take(&self, descriptors: &[Descriptor]) -> (bool, Option<&TokenBucket>) {
+    fn take(&self, descriptors: &[Descriptor]) -> (bool, Option<Bucket<'_>>) {
         let bucket = |wanted: &Descriptor| {
             let known = self.descriptors.iter().find(|(known, _)| known == wanted);
-            known.map(|(_, bucket)| bucket)
+            let of_any = || self.wildcards.iter().find_map(|one| one.bucket(wanted));
+            match known {
+                Some((_, bucket)) => Some(Bucket::Fixed(bucket)),
+                None => of_any().map(Bucket::OfValues),
+            }
         };
-        let mut own: Vec<&TokenBucket> = descriptors.iter().filter_map(bucket).collect();
+        let mut own: Vec<Bucket<'_>> = descriptors.iter().filter_map(bucket).collect();
         own.sort_by(|one, other| one.rate().total_cmp(&other.rate()));
-        if let Some(empty) = own.iter().find(|bucket| !bucket.take()) {
-            return (false, Some(empty));
+        if let Some(empty) = own.iter().position(|bucket| !bucket.take()) {
+            return (false, Some(own.swap_remove(empty)));
         }
-        let first = own.first().copied();
+        let first = own.into_iter().next();
         match &self.bucket {
             Some(bucket) if first.is_none() || self.takes_from_both => match bucket.take() {
-                true => (true, first.or(Some(bucket))),
-                false => (false, Some(bucket)),
+                true => (true, first.or(Some(Bucket::Fixed(bucket)))),
+                false => (false, Some(Bucket::Fixed(bucket))),
             },
             _ => (true, first),
+        }
+    }
+}
+
+/// A bucket that a request takes from.
+enum Bucket<'a> {
+    Fixed(&'a TokenBucket),
+    OfValues(Arc<TokenBucket>),
+}
+
+impl Deref for Bucket<'_> {
+    type Target = TokenBucket;
+
+    fn deref(&self) -> &TokenBucket {
+        match self {
+            Self::Fixed(bucket) => bucket,
+            Self::OfValues(bucket) => bucket,
         }
     }
 }

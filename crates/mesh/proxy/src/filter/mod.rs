@@ -9,6 +9,7 @@ mod fault;
 mod health;
 mod limit;
 mod session;
+mod strict;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -48,6 +49,8 @@ pub(crate) enum Active {
     /// At most so many bytes of a body.
     Buffer(u32),
     Health(Arc<HealthFilter>),
+    Forget(Arc<[String]>),
+    Strict(Arc<[String]>),
 }
 
 /// Filters that requests meet, in order.
@@ -218,6 +221,8 @@ impl<'a> Maker<'a> {
             }
             Filter::Buffer(most) => Some(Active::Buffer(*most)),
             Filter::Health(health) => Some(Active::Health(health.clone())),
+            Filter::Forget(names) => Some(Active::Forget(names.clone())),
+            Filter::Strict(names) => Some(Active::Strict(names.clone())),
         }
     }
 }
@@ -288,6 +293,8 @@ async fn wait(
         | Active::Limit(_)
         | Active::Rbac(_)
         | Active::Session(_)
+        | Active::Forget(_)
+        | Active::Strict(_)
         | Active::Health(_) => Ok(None),
     }
 }
@@ -330,6 +337,8 @@ impl Call {
                     self.bind(exchange, session);
                     None
                 }
+                Active::Forget(names) => self.edit_head(names, &[]),
+                Active::Strict(names) => self.check_strictly(exchange, names),
                 Active::Fault(_)
                 | Active::Jwt(..)
                 | Active::Authz(_)

@@ -42,7 +42,8 @@ impl Probe<'_> {
         let source = Source::of_cluster(&self.subject.cluster, self.address);
         let ends = (self.address, source);
         let link = Link::uncounted(self.subject.endpoint.transport.clone());
-        link.connect(ends, alpn, None).await
+        let (stream, _) = link.connect(ends, alpn, None).await?;
+        Ok(stream)
     }
 
     /// The scheme of what is asked for.

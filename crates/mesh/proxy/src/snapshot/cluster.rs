@@ -51,6 +51,8 @@ pub struct Cluster {
     pub max_requests_per_connection: Option<u32>,
     /// What its endpoints speak.
     pub protocol: UpstreamProtocol,
+    /// `istio.metadata_exchange`: connections of TCP begin with who is at both ends, where both agree on that.
+    pub exchanges_peers: bool,
     /// `health_checks`, of which there may be one.
     pub health_check: Option<Arc<HealthCheck>>,
     /// `outlier_detection`.
@@ -120,6 +122,7 @@ impl Default for Cluster {
             max_response_headers: Self::RESPONSE_LIMITS.fields,
             max_requests_per_connection: None,
             protocol: UpstreamProtocol::Http1,
+            exchanges_peers: false,
             health_check: None,
             outlier_detection: None,
             ignores_health_on_removal: false,
@@ -147,6 +150,8 @@ pub struct Endpoint {
     pub status: HostStatus,
     /// Its metadata of `envoy.lb`.
     pub labels: Labels,
+    /// Its metadata `istio.workload`: who it is, in Istio's form.
+    pub workload: Option<Arc<str>>,
     /// How connections to it are made.
     pub transport: Transport,
     /// `health_check_config`: where it is checked, if that is not at its address.
@@ -168,6 +173,7 @@ impl Endpoint {
             locality: 0,
             status: HostStatus::Healthy,
             labels: Labels::default(),
+            workload: None,
             transport: Transport::default(),
             check_address: None,
             check_hostname: String::new(),

@@ -45,6 +45,10 @@ pub enum Filter {
     Buffer(u32),
     /// Answers who asks how the proxy is.
     Health(Arc<HealthFilter>),
+    /// Forgets what the client says in these headers, which are for filters to set,
+    Forget(Arc<[String]>),
+    /// and refuses what is not valid in them: the router's `strict_check_headers`.
+    Strict(Arc<[String]>),
 }
 
 /// `HealthCheck`: which requests ask how the proxy is, and what they are answered.

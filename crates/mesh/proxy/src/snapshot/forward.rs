@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Edits, GrpcTimeouts, Labels, PerFilters, RetryPolicy, Rewrite, RouteLimits};
+use super::{
+    Edits, GrpcTimeouts, Labels, PerFilters, Replacement, RetryPolicy, Rewrite, RouteLimits,
+};
 
 /// `RouteAction` of Envoy: where to, and within which time.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -166,6 +168,8 @@ pub struct HashPolicy {
 pub enum HashSource {
     /// A header, by its name in lower case.
     Header(String),
+    /// The same, with parts of its value replaced.
+    RewrittenHeader(String, Replacement),
     /// A cookie; without a time to live, a client that has none gets none.
     Cookie(Cookie),
     /// The address of the client, without its port.

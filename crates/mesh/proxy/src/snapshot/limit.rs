@@ -1,7 +1,8 @@
 //! Local rate limits: buckets of tokens, and what a route makes of a request to find its bucket.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{HeaderMatch, ValueMatch};
@@ -29,6 +30,8 @@ pub struct RateLimit {
     pub request: Vec<LimitField>,
     /// `descriptors`: those that have a bucket of their own.
     pub descriptors: Vec<(Descriptor, TokenBucket)>,
+    /// Those that have one for each value.
+    pub wildcards: Vec<Wildcard>,
     /// `rate_limits`: in place of those of routes.
     pub rules: Vec<LimitRule>,
     /// `stage`: of the rules of routes, only those of this one count.
@@ -41,6 +44,66 @@ pub struct RateLimit {
 
 /// Keys and values, in their order.
 pub type Descriptor = Vec<(String, String)>;
+
+/// A descriptor for any value of some keys: whatever values come have a bucket of their own.
+#[derive(Debug)]
+pub struct Wildcard {
+    /// Without a value it is any.
+    entries: Descriptor,
+    bucket: TokenBucket,
+    /// The most buckets: the one that nobody has asked for longest goes.
+    most: usize,
+    /// The last that was asked for stands last.
+    known: Mutex<VecDeque<(Descriptor, Arc<TokenBucket>)>>,
+}
+
+impl Wildcard {
+    /// Each of at most so many buckets is like this one.
+    pub fn new(entries: Descriptor, bucket: TokenBucket, most: usize) -> Self {
+        Self {
+            entries,
+            bucket,
+            most,
+            known: Mutex::default(),
+        }
+    }
+
+    /// The bucket of these values, if it is for them.
+    pub(crate) fn bucket(&self, wanted: &Descriptor) -> Option<Arc<TokenBucket>> {
+        let is_for = |((key, value), (other, wanted)): (&(String, String), &(String, String))| {
+            key == other && (value.is_empty() || value == wanted)
+        };
+        if wanted.len() != self.entries.len() || !self.entries.iter().zip(wanted).all(is_for) {
+            return None;
+        }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = known.iter().position(|(values, _)| values == wanted);
+        let found = at.and_then(|at| known.remove(at));
+        let found = found.unwrap_or_else(|| (wanted.clone(), Arc::new(self.bucket.clone())));
+        let bucket = found.1.clone();
+        known.push_back(found);
+        if known.len() > self.most {
+            known.pop_front();
+        }
+        Some(bucket)
+    }
+}
+
+/// Whether they were configured in the same way.
+impl PartialEq for Wildcard {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.entries, &self.bucket, self.most) == (&other.entries, &other.bucket, other.most)
+    }
+}
+
+impl Eq for Wildcard {}
+
+/// One that nobody has asked.
+impl Clone for Wildcard {
+    fn clone(&self) -> Self {
+        Self::new(self.entries.clone(), self.bucket.clone(), self.most)
+    }
+}
 
 /// A field with a fixed value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -236,6 +299,26 @@ mod tests {
         assert_eq!(taken(15.0), 2);
         // It is never more than full.
         assert_eq!(taken(1000.0), 3);
+    }
+
+    #[test]
+    fn each_value_has_a_bucket_of_its_own_while_there_is_room() {
+        let of = |user: &str, path: &str| -> Descriptor {
+            let part = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+            vec![part("user", user), part("path", path)]
+        };
+        let bucket = TokenBucket::new(1, 1, Duration::from_secs(3600));
+        let wildcard = Wildcard::new(of("", "/a"), bucket, 2);
+        let take = |user: &str| wildcard.bucket(&of(user, "/a")).map(|one| one.take());
+        assert_eq!(take("ada"), Some(true));
+        assert_eq!(take("bob"), Some(true));
+        assert_eq!(take("ada"), Some(false));
+        // Bob's is the one that nobody has asked for longest.
+        assert_eq!(take("eve"), Some(true));
+        assert_eq!(take("ada"), Some(false));
+        assert_eq!(take("bob"), Some(true));
+        assert!(wildcard.bucket(&of("ada", "/b")).is_none());
+        assert!(wildcard.bucket(&of("ada", "/a")[..1].to_vec()).is_none());
     }
 
     #[test]

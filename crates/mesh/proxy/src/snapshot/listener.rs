@@ -165,6 +165,8 @@ pub struct TcpProxy {
     pub access_logs: Vec<Arc<AccessLog>>,
     /// What is wanted of Istio's metrics (`stats.PluginConfig` before it).
     pub metrics: Option<Arc<MetricRules>>,
+    /// `istio.metadata_exchange` before it: connections begin with who is at both ends, where both agree on that.
+    pub exchanges_peers: bool,
 }
 
 impl TcpProxy {
@@ -184,6 +186,7 @@ impl TcpProxy {
             check_drain_close: false,
             access_logs: Vec::new(),
             metrics: None,
+            exchanges_peers: false,
         }
     }
 

@@ -133,6 +133,20 @@ impl RetryOn {
         Ok(Self(reasons))
     }
 
+    /// Those that are codes of gRPC.
+    pub const OF_GRPC: Self = Self(
+        Self::CANCELLED.0
+            | Self::DEADLINE_EXCEEDED.0
+            | Self::RESOURCE_EXHAUSTED.0
+            | Self::UNAVAILABLE.0
+            | Self::INTERNAL.0,
+    );
+
+    /// Whether all of them are codes of gRPC.
+    pub(crate) fn is_of_grpc(self) -> bool {
+        self.0 & !Self::OF_GRPC.0 == 0
+    }
+
     /// Whether any of the reasons of `other` is among these.
     pub fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0

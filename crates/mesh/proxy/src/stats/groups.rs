@@ -69,6 +69,17 @@ group! {
 }
 
 group! {
+    /// `metadata_exchange.…` and `cluster.NAME.metadata_exchange.…`
+    ExchangeStats {
+        alpn_found = "metadata_exchange.alpn_protocol_found",
+        alpn_not_found = "metadata_exchange.alpn_protocol_not_found",
+        head_not_found = "metadata_exchange.initial_header_not_found",
+        message_not_found = "metadata_exchange.header_not_found",
+        added = "metadata_exchange.metadata_added",
+    }
+}
+
+group! {
     /// `http.PREFIX.fault.…`
     FaultStats {
         delays_injected = "fault.delays_injected",

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use super::value::Count;
-use super::{Show, Shown, Value};
+use super::{Bounds, Show, Shown, Value};
 
 /// Envoy's bounds for Prometheus.
 pub(crate) const BOUNDS: [(&str, u64); 19] = [
@@ -139,13 +139,14 @@ impl Distribution {
         self.counts.iter().sum()
     }
 
-    /// How many are not above each of Envoy's bounds.
-    pub(crate) fn cumulative(&self) -> [u64; BOUNDS.len()] {
-        BOUNDS.map(|(_, bound)| {
+    /// How many are not above each of the bounds; those of a bucket that a bound goes through count as above it.
+    pub(crate) fn cumulative(&self, bounds: &Bounds) -> Vec<u64> {
+        let below = |limit: u64| {
             let buckets = (0..).zip(&self.counts);
-            let below = buckets.take_while(|(bucket, _)| numbers_of(*bucket).1 <= bound);
+            let below = buckets.take_while(|(bucket, _)| numbers_of(*bucket).1 <= limit);
             below.map(|(_, count)| count).sum()
-        })
+        };
+        bounds.iter().map(|bound| below(bound.limit)).collect()
     }
 
     /// A quantile, in thousandths; none without a value.
@@ -170,6 +171,7 @@ impl Distribution {
 
 #[cfg(test)]
 mod tests {
+    use super::super::USUAL;
     use super::*;
 
     #[test]
@@ -215,7 +217,10 @@ mod tests {
             0, 2, 10, 20, 50, 100, 200, 500, 1000, 2000, 2000, 2000, 2000, 2000, 2000, 2000, 2000,
             2000, 2000,
         ];
-        assert_eq!(all.cumulative(), expected);
+        assert_eq!(all.cumulative(&USUAL), expected);
+        // One through the middle of a bucket: that ends with 130.
+        let others = Bounds::new(vec![7.5, 129.0, 130.0]);
+        assert_eq!(all.cumulative(&others), [14, 2 * 120, 2 * 130]);
         let quantiles = QUANTILES.map(|quantile| all.quantile(quantile).expect("values"));
         assert_eq!(quantiles, [1, 250, 500, 750, 900, 950, 990, 995, 999, 1000]);
         assert_eq!(Distribution::default().quantile(500), None);

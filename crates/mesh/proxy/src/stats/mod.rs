@@ -1,5 +1,6 @@
 //! Counters, gauges and histograms, by Envoy's names: one set per worker, summed when somebody asks.
 
+mod bounds;
 mod groups;
 mod histogram;
 mod registry;
@@ -8,6 +9,7 @@ mod value;
 
 use std::fmt::Write as _;
 
+pub(crate) use self::bounds::{Bound, Bounds, USUAL};
 pub(crate) use self::groups::*;
 pub(crate) use self::histogram::{BOUNDS, Distribution, Histogram, QUANTILES};
 pub(crate) use self::registry::Registry;

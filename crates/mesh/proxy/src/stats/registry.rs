@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
-    AuthzStats, ClusterStats, ConnectionLimitStats, CorsStats, EnforcedStats, FaultStats, Group,
-    HttpInspectorStats, HttpStats, JwtStats, LimitStats, ListenerHttpStats, ListenerStats,
-    ProxyProtocolStats, QuotaStats, Scope, ShadowStats, Sums, TcpStats, TlsInspectorStats,
-    TlsStats, TracerStats, Value,
+    AuthzStats, ClusterStats, ConnectionLimitStats, CorsStats, EnforcedStats, ExchangeStats,
+    FaultStats, Group, HttpInspectorStats, HttpStats, JwtStats, LimitStats, ListenerHttpStats,
+    ListenerStats, ProxyProtocolStats, QuotaStats, Scope, ShadowStats, Sums, TcpStats,
+    TlsInspectorStats, TlsStats, TracerStats, Value,
 };
 use crate::telemetry::istio::SeriesList;
 
@@ -33,6 +33,8 @@ pub(crate) struct Registry {
     tls_inspector: Groups<TlsInspectorStats>,
     http_inspector: Groups<HttpInspectorStats>,
     proxy_protocol: Groups<ProxyProtocolStats>,
+    exchange: Groups<ExchangeStats>,
+    clusters_exchange: Groups<ExchangeStats>,
     /// Istio's standard metrics.
     pub(crate) istio: Arc<SeriesList>,
     enforced: Groups<EnforcedStats>,
@@ -127,6 +129,16 @@ impl Registry {
         self.proxy_protocol.get("")
     }
 
+    /// The counts of listeners at which both ends of a connection say who they are.
+    pub(crate) fn exchange(&self) -> Arc<ExchangeStats> {
+        self.exchange.get("")
+    }
+
+    /// The same of connections to a cluster.
+    pub(crate) fn cluster_exchange(&self, name: &str) -> Arc<ExchangeStats> {
+        self.clusters_exchange.get(name)
+    }
+
     /// The counts of rules; `prefix` is all of their names but the last word.
     pub(crate) fn enforced(&self, prefix: &str) -> Arc<EnforcedStats> {
         self.enforced.get(prefix)
@@ -165,6 +177,8 @@ impl Registry {
         self.listeners_http.prune();
         self.listeners_tls.prune();
         self.clusters_tls.prune();
+        self.exchange.prune();
+        self.clusters_exchange.prune();
         self.enforced.prune();
         self.shadow.prune();
         self.jwt.prune();
@@ -205,6 +219,8 @@ impl Registry {
         self.tls_inspector.add_to("tls_inspector", sums);
         self.http_inspector.add_to("http_inspector", sums);
         self.proxy_protocol.add_to("proxy_proto", sums);
+        self.exchange.add_to("", sums);
+        self.clusters_exchange.add_to("cluster", sums);
         if self.istio.is_used() {
             let overflow = Value::Counter(self.istio.overflow());
             sums.add(&Scope::plain(), "istio.series_overflow", overflow);

@@ -5,18 +5,22 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use periplus_xds::istio_peers::PROTOCOL;
+
 use crate::balance::{Ask, Verdict};
+use crate::clock::Micros;
 use crate::flags::Flag;
 use crate::net::{Source, Stream};
 use crate::reply::Failure;
 use crate::tcp::Session;
 use crate::tcp::session::Reached;
-use crate::upstream::{ClusterState, EndpointState, Slot};
+use crate::upstream::{Birth, ClusterState, EndpointState, Ready, Slot};
 
 /// A connection to an endpoint, and what it occupies.
 #[derive(Debug)]
 pub(super) struct Upstream {
     pub(super) stream: Stream,
+    pub(super) endpoint: Rc<EndpointState>,
     _slot: Slot,
 }
 
@@ -71,11 +75,17 @@ impl Session {
             cluster.stats.cx_none_healthy.increment();
             return Err(Failure::NoEndpoint);
         };
+        let begin = self.worker.clock.now();
+        self.supposes(&endpoint);
         if self.is_logged() {
-            self.reaches(&endpoint, None);
+            self.reaches(&endpoint, begin, None);
         }
         let slot = cluster.own_slot(&endpoint).ok_or(Failure::Overflow)?;
-        let connecting = slot.connect(b"", self.ends());
+        let alpn = match cluster.cluster.exchanges_peers {
+            true => PROTOCOL.as_bytes(),
+            false => b"",
+        };
+        let connecting = slot.connect(alpn, self.ends());
         let opened = tokio::time::timeout(cluster.cluster.connect_timeout, connecting).await;
         let connected = cluster.connected(&endpoint, opened);
         cluster.report(
@@ -86,23 +96,36 @@ impl Session {
                 Err(_) => Verdict::Failed,
             },
         );
-        let stream = connected?;
         if self.is_logged() {
-            self.reaches(&endpoint, Some(&stream));
+            self.reaches(&endpoint, begin, connected.as_ref().ok());
         }
+        let (stream, _) = connected?;
         Ok(Upstream {
             stream,
+            endpoint,
             _slot: slot,
         })
     }
 
     /// Notes where the connection leads, for the access logs.
     #[cold]
-    fn reaches(&mut self, endpoint: &EndpointState, stream: Option<&Stream>) {
+    fn reaches(
+        &mut self,
+        endpoint: &EndpointState,
+        begin: Micros,
+        connected: Option<&(Stream, Birth)>,
+    ) {
+        let stream = connected.map(|(stream, _)| stream);
+        let opened = connected.map(|(_, birth)| birth.opened(&self.worker));
         self.told.get_or_insert_default().upstream = Some(Reached {
             address: endpoint.address,
             local: stream.and_then(Stream::local_address),
             secured: stream.and_then(Stream::secured).cloned(),
+            begin,
+            ready: Ready {
+                at: self.worker.clock.now(),
+                connection: opened,
+            },
         });
     }
 

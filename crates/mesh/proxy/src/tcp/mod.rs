@@ -1,6 +1,7 @@
 //! The TCP proxy: the bytes of a client to an endpoint and back, whatever they are.
 
 mod connect;
+mod hearing;
 mod relay;
 mod session;
 

@@ -5,6 +5,7 @@
 //! other one goes on (RFC 9293 §3.6).
 
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,9 +13,12 @@ use crate::buffer::{Blocks, Buffer, Output};
 use crate::clock::Micros;
 use crate::http1::framing::Framing;
 use crate::net::Stream;
-use crate::relay::{Relay, RelayError};
+use crate::relay::{Relay, RelayError, poll_flush};
+use crate::snapshot;
 use crate::tcp::Session;
 use crate::tcp::connect::Upstream;
+use crate::tcp::hearing::Hearing;
+use crate::telemetry::istio::{Peer, PeerCell};
 use crate::upstream::ClusterState;
 
 /// How long a connection may go on after its listener has gone: Envoy's `--drain-time-s`.
@@ -56,18 +60,26 @@ pub(super) struct Relayed {
 struct Direction {
     relay: Relay,
     buffer: Buffer,
-    /// Always empty: bytes go from the buffer as they are.
+    /// What goes before anything else; bytes go from the buffer as they are.
     out: Output,
+    /// The source is yet to say who it is,
+    hearing: Option<Hearing>,
+    /// or it has.
+    heard: Option<Rc<Peer>>,
     /// The sink has been told that no more will come.
     closed: bool,
 }
 
 impl Direction {
-    fn new() -> Self {
+    fn new(hearing: Option<Hearing>, greeting: Option<&[u8]>) -> Self {
+        let mut out = Output::default();
+        out.bytes.extend_from_slice(greeting.unwrap_or_default());
         Self {
             relay: Relay::new(Framing::Close, false),
             buffer: Buffer::default(),
-            out: Output::default(),
+            out,
+            hearing,
+            heard: None,
             closed: false,
         }
     }
@@ -76,7 +88,7 @@ impl Direction {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        blocks: &Blocks,
+        (blocks, known): (&Blocks, &PeerCell),
         source: &mut Stream,
         sink: &mut Stream,
         progress: &mut bool,
@@ -84,14 +96,24 @@ impl Direction {
         if self.closed {
             return Poll::Ready(Ok(()));
         }
+        if !self.out.bytes.is_empty() {
+            if ready!(poll_flush(cx, sink, &mut self.out, progress)).is_err() {
+                return Poll::Ready(Err(RelayError::Sink));
+            }
+            self.out = Output::default();
+        }
         if !self.relay.is_taken() {
             if !self.buffer.has_block() {
                 self.buffer = Buffer::on(blocks.lend());
             }
-            let from = (&mut *source, &mut self.buffer);
-            let moved = self
-                .relay
-                .poll(cx, from, (&mut *sink, &mut self.out), progress);
+            let moved = match self.hear(cx, known, source, progress) {
+                Poll::Ready(Ok(())) => {
+                    let from = (&mut *source, &mut self.buffer);
+                    let to = (&mut *sink, &mut self.out);
+                    self.relay.poll(cx, from, to, progress)
+                }
+                not_yet => not_yet,
+            };
             if self.buffer.is_empty() {
                 blocks.give_back(self.buffer.take_block());
             }
@@ -105,20 +127,47 @@ impl Direction {
         self.closed = true;
         Poll::Ready(shut.map_err(|_| RelayError::Sink))
     }
+
+    /// Ready once nobody is to say any more who he is.
+    #[inline]
+    fn hear(
+        &mut self,
+        cx: &mut Context<'_>,
+        known: &PeerCell,
+        source: &mut Stream,
+        progress: &mut bool,
+    ) -> Poll<Result<(), RelayError>> {
+        if let Some(hearing) = &self.hearing {
+            let from = (source, &mut self.buffer);
+            self.heard = ready!(hearing.poll(cx, from, known, progress))?;
+            self.hearing = None;
+        }
+        Poll::Ready(Ok(()))
+    }
 }
 
 impl Session {
     /// Passes bytes on until both sides have ended.
     pub(super) async fn relay(&mut self, cluster: &ClusterState, upstream: Upstream) -> Relayed {
+        let of_client = Hearing::of(&self.client, self.view.exchange.as_ref());
+        let of_endpoint = Hearing::of(&upstream.stream, cluster.exchange_stats.as_ref());
+        let greeting = &*self.worker.greeting;
+        let to_client = of_client.as_ref().map(|_| greeting);
+        let to_endpoint = of_endpoint.as_ref().map(|_| greeting);
+        let to_client = Direction::new(of_endpoint, to_client);
+        let to_endpoint = Direction::new(of_client, to_endpoint);
         let mut conversation = Conversation {
-            to_endpoint: Direction::new(),
-            to_client: Direction::new(),
+            to_endpoint,
+            to_client,
+            client: PeerCell::default(),
             counted: Carried::default(),
+            told: None,
             idle_since: self.worker.clock.now(),
             session: self,
             cluster,
             upstream,
         };
+        conversation.tell_peer(false);
         conversation.arm();
         let end = poll_fn(|cx| conversation.poll(cx)).await;
         conversation.finish(end)
@@ -131,7 +180,11 @@ struct Conversation<'a> {
     upstream: Upstream,
     to_endpoint: Direction,
     to_client: Direction,
+    /// Who the client is, if it says so.
+    client: PeerCell,
     counted: Carried,
+    /// What Istio's metrics know of that, which are of ends that are known.
+    told: Option<Carried>,
     idle_since: Micros,
 }
 
@@ -142,10 +195,14 @@ impl Conversation<'_> {
         let (client, endpoint) = (&mut self.session.client, &mut self.upstream.stream);
         let up = self
             .to_endpoint
-            .poll(cx, blocks, client, endpoint, &mut progress);
+            .poll(cx, (blocks, &self.client), client, endpoint, &mut progress);
+        let known = &self.upstream.endpoint.workload;
         let down = self
             .to_client
-            .poll(cx, blocks, endpoint, client, &mut progress);
+            .poll(cx, (blocks, known), endpoint, client, &mut progress);
+        if self.told.is_none() {
+            self.tell_peer(false);
+        }
         if progress {
             self.count();
             self.idle_since = self.session.worker.clock.now();
@@ -222,9 +279,12 @@ impl Conversation<'_> {
         let received = now.from_client - self.counted.from_client;
         let sent = now.to_client - self.counted.to_client;
         self.counted = now;
-        if let Some(series) = self.session.counted() {
-            series.received.add(received);
-            series.sent.add(sent);
+        if let Some(told) = &mut self.told
+            && let Some(series) = self.session.counted()
+        {
+            series.received.add(now.from_client - told.from_client);
+            series.sent.add(now.to_client - told.to_client);
+            *told = now;
         }
         let stats = &self.session.view.stats;
         stats.cx_rx_bytes.add(received);
@@ -233,7 +293,28 @@ impl Conversation<'_> {
         self.cluster.stats.cx_rx_bytes.add(sent);
     }
 
+    /// Begins to count the connection in Istio's metrics, once its other end is known, or will not be.
+    fn tell_peer(&mut self, is_over: bool) {
+        if self.told.is_some() || self.session.view.metrics.is_none() {
+            return;
+        }
+        let is_inbound = self.session.direction() == snapshot::Direction::Inbound;
+        let other = match is_inbound {
+            true => &self.to_endpoint,
+            false => &self.to_client,
+        };
+        if other.hearing.is_some() && !is_over {
+            return;
+        }
+        let heard = other.heard.clone();
+        let secured = self.upstream.stream.secured().cloned();
+        self.session
+            .begin_count(Some(self.cluster), Some((heard, secured)));
+        self.told = Some(Carried::default());
+    }
+
     fn finish(mut self, end: End) -> Relayed {
+        self.tell_peer(true);
         self.count();
         match end {
             End::Complete | End::Drained => {}

@@ -12,11 +12,11 @@ use crate::policy::{Metadata, Subject};
 use crate::registry::Registered;
 use crate::snapshot::Direction;
 use crate::tcp::relay::{Carried, End};
-use crate::telemetry::istio::{LabelValue, Observation, Protocol, Service, TcpSeries};
+use crate::telemetry::istio::{LabelValue, Observation, Peer, Protocol, Service, TcpSeries};
 use crate::telemetry::{Entry, Upstream};
 use crate::timer::Timer;
 use crate::tls::Secured;
-use crate::upstream::ClusterState;
+use crate::upstream::{ClusterState, EndpointState, Ready};
 use crate::view::TcpView;
 use crate::worker::Worker;
 
@@ -47,9 +47,17 @@ pub(crate) struct Session {
 #[derive(Debug, Default)]
 pub(super) struct Told {
     pub(super) upstream: Option<Reached>,
-    /// Istio's metrics.
+    /// Istio's metrics,
     pub(super) counted: Option<Arc<TcpSeries>>,
+    /// who is at the other end of the connection that they are of,
+    peer: Option<Rc<Peer>>,
+    /// and what the handshake with the endpoint has shown.
+    secured: Option<Rc<Secured>>,
 }
+
+/// Who is at the other end of a connection, if it says so, and what the handshake with the endpoint has shown; none without
+/// a connection to an endpoint.
+pub(super) type Connected = Option<(Option<Rc<Peer>>, Option<Rc<Secured>>)>;
 
 /// The endpoint of a connection that is logged.
 #[derive(Debug)]
@@ -57,6 +65,9 @@ pub(super) struct Reached {
     pub(super) address: SocketAddr,
     pub(super) local: Option<SocketAddr>,
     pub(super) secured: Option<Rc<Secured>>,
+    /// When it was chosen, and what came of it.
+    pub(super) begin: Micros,
+    pub(super) ready: Ready,
 }
 
 impl Session {
@@ -114,7 +125,7 @@ impl Session {
         };
         let listener = self.registered.listener();
         tracing::debug!(listener, peer = %self.peer, policy, "connection denied");
-        self.begin_count(None);
+        self.begin_count(None, None);
         self.record(None, Carried::default());
         false
     }
@@ -124,17 +135,19 @@ impl Session {
         let Some(cluster) = self.cluster() else {
             self.view.stats.cx_no_route.increment();
             self.flags.set(Flag::NC);
-            self.begin_count(None);
+            self.begin_count(None, None);
             self.record(None, Carried::default());
             return;
         };
-        self.begin_count(Some(&cluster));
         let mut carried = Carried::default();
         // Boxed, so that a connection at work does not hold the memory for it.
-        if let Some(upstream) = Box::pin(self.connect(&cluster)).await {
-            let relayed = self.relay(&cluster, upstream).await;
-            self.end(relayed.end);
-            carried = relayed.carried;
+        match Box::pin(self.connect(&cluster)).await {
+            Some(upstream) => {
+                let relayed = self.relay(&cluster, upstream).await;
+                self.end(relayed.end);
+                carried = relayed.carried;
+            }
+            None => self.begin_count(Some(&cluster), None),
         }
         self.record(Some(&cluster), carried);
     }
@@ -170,6 +183,7 @@ impl Session {
             server_name = self.client.secured().and_then(|secured| secured.server_name.as_deref()),
             client_id = self.client.secured().and_then(|secured| secured.peer_id()),
             transport_failure = self.transport_failure.as_deref(),
+            workload = self.workload(),
             received = carried.from_client,
             sent = carried.to_client,
             duration_ms = duration / 1000,
@@ -183,12 +197,39 @@ impl Session {
         }
     }
 
+    /// The workload at the other end, if that is known, and metrics tell it.
+    fn workload(&self) -> Option<&str> {
+        let peer = self.told.as_ref()?.peer.as_ref()?;
+        Some(&peer.workload)
+    }
+
     /// Counts the connection in Istio's metrics, if there are any.
-    fn begin_count(&mut self, cluster: Option<&ClusterState>) {
+    pub(super) fn begin_count(&mut self, cluster: Option<&ClusterState>, connected: Connected) {
+        if self.view.metrics.is_none() {
+            return;
+        }
+        if let Some((heard, secured)) = connected {
+            let told = self.told.get_or_insert_default();
+            told.peer = heard.or(told.peer.take());
+            told.secured = secured;
+        }
         if let Some(series) = self.series(cluster, Flags::default()) {
             series.opened.increment();
             self.told.get_or_insert_default().counted = Some(series);
         }
+    }
+
+    /// Notes who the endpoint is that is tried, as far as that is known, for Istio's metrics at the source.
+    pub(super) fn supposes(&mut self, endpoint: &EndpointState) {
+        if self.direction() == Direction::Outbound {
+            self.told.get_or_insert_default().peer = endpoint.workload.get();
+        }
+    }
+
+    /// The side that Istio's metrics are reported of.
+    pub(super) fn direction(&self) -> Direction {
+        let metrics = self.view.metrics.as_ref();
+        metrics.map_or(Direction::Unspecified, |(_, direction)| *direction)
     }
 
     /// Only in the end it is known how the connection went.
@@ -201,8 +242,11 @@ impl Session {
 
     fn series(&self, cluster: Option<&ClusterState>, flags: Flags) -> Option<Arc<TcpSeries>> {
         let (metrics, direction) = self.view.metrics.as_ref()?;
-        let is_inbound = *direction == Direction::Inbound;
-        let secured = self.client.secured().filter(|_| is_inbound);
+        let told = self.told.as_ref();
+        let secured = match *direction {
+            Direction::Inbound => self.client.secured(),
+            _ => told.and_then(|told| told.secured.as_ref()),
+        };
         let now = self.worker.clock.now();
         let to = self.original.or_else(|| self.client.local_address());
         let entry = Entry {
@@ -213,7 +257,7 @@ impl Session {
         };
         Some(metrics.of_connection(&Observation {
             direction: *direction,
-            peer: None,
+            peer: told.and_then(|told| told.peer.clone()),
             service: Service::of(cluster, b""),
             peer_principal: secured.and_then(|secured| secured.peer_id()),
             own_principal: secured.and_then(|secured| secured.own_id()),
@@ -275,6 +319,7 @@ impl Session {
                 secured: upstream.secured.as_deref(),
                 is_connected: upstream.local.is_some(),
                 protocol: None,
+                of_connection: Some((upstream.begin, &upstream.ready)),
             }),
             transport_failure: self.transport_failure.as_deref(),
             attempts: upstream.is_some().into(),

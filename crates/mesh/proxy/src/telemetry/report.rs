@@ -1,55 +1,21 @@
 //! Where requests and connections end: what they leave behind is put together for the access logs.
 
-use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::rc::Rc;
-use std::sync::Arc;
 
-use super::istio::{self, Custom, LabelValue, Metrics, Observation, RulesView, Service};
-use super::log::known;
+use super::istio::{self, Custom, LabelValue, Observation, RulesView, Service};
+use super::keep::Telemetry;
 use super::log::{Entry, LogView, Request, Upstream, Whole};
 use crate::call::{Call, Client, Protocol};
 use crate::clock::Micros;
-use crate::exchange::{Exchange, NOTHING, Told};
+use crate::exchange::{Exchange, NOTHING};
 use crate::flags::{Flag, Flags};
 use crate::http1::framing::Framing;
 use crate::http1::name::Name;
-use crate::reply::{Failure, Reply};
-use crate::snapshot::{CustomTag, CustomTagValue, Direction, MetricRules};
+use crate::reply::Reply;
+use crate::snapshot::Direction;
 use crate::tls::Secured;
 use crate::trace::{Attempt, text};
 use crate::worker::Worker;
-
-/// What is told of the requests of a connection manager.
-#[derive(Debug)]
-pub(crate) struct Telemetry {
-    logs: Option<LogView>,
-    metrics: Option<Rc<Metrics>>,
-    /// What is wanted of them.
-    rules: Option<RulesView>,
-    /// What clients call a service says nothing of where its cluster does not.
-    ignores_host: bool,
-    direction: Direction,
-    keeps: Keeps,
-    /// Memory for what is kept of the next exchange.
-    spare: RefCell<Option<Box<Told>>>,
-}
-
-/// Spare memory of more bytes is not kept.
-const MOST_SPARE: usize = 4096;
-
-/// What is kept of an exchange until it has ended.
-#[derive(Debug)]
-struct Keeps {
-    /// When it came how far, and how it failed.
-    course: bool,
-    /// The response's headers and trailers.
-    response: bool,
-    /// The proxy's own address on the way to the endpoint.
-    upstream_local: bool,
-    /// The bytes of the head that the endpoint has sent.
-    upstream_head: bool,
-}
 
 /// What is no request, and was answered all the same.
 #[derive(Debug)]
@@ -73,164 +39,7 @@ impl Refusal {
     }
 }
 
-impl Telemetry {
-    /// None if there is nothing to tell.
-    pub(crate) fn new(
-        logs: Option<LogView>,
-        metrics: Option<Rc<Metrics>>,
-        rules: Option<&Arc<MetricRules>>,
-        direction: Direction,
-        tags: &[CustomTag],
-    ) -> Option<Box<Self>> {
-        let of_tags = tags.iter().filter_map(|tag| match &tag.value {
-            CustomTagValue::Format(format) => Some(&format.0),
-            CustomTagValue::Literal(_)
-            | CustomTagValue::RequestHeader { .. }
-            | CustomTagValue::Metadata { .. } => None,
-        });
-        let of_tags: Vec<_> = of_tags.collect();
-        if logs.is_none() && metrics.is_none() && of_tags.is_empty() {
-            return None;
-        }
-        let ignores_host = rules.is_some_and(|rules| rules.ignores_host);
-        let rules = rules.and_then(RulesView::new);
-        let of_logs = logs.as_ref();
-        let keeps = Keeps {
-            course: of_logs.is_some() || !of_tags.is_empty(),
-            response: of_logs.is_some_and(|logs| logs.needs_response)
-                || rules.as_ref().is_some_and(|rules| rules.needs_response)
-                || of_tags.iter().any(|tag| tag.needs_response()),
-            upstream_head: of_logs.is_some_and(|logs| logs.needs_upstream_head),
-            upstream_local: of_logs.is_some_and(|logs| logs.needs_upstream_local)
-                || of_tags.iter().any(|tag| tag.needs_upstream_local()),
-        };
-        Some(Box::new(Self {
-            logs,
-            metrics,
-            rules,
-            ignores_host,
-            direction,
-            keeps,
-            spare: RefCell::default(),
-        }))
-    }
-
-    pub(crate) fn logs(&self) -> Option<&LogView> {
-        self.logs.as_ref()
-    }
-
-    /// Istio's metrics, and the side that they are reported of.
-    pub(crate) fn metrics(&self) -> Option<(&Metrics, Direction)> {
-        let metrics = self.metrics.as_deref()?;
-        Some((metrics, self.direction))
-    }
-
-    /// What a client calls the service, if that counts.
-    #[inline]
-    fn host_of<'a>(&self, call: &'a Call) -> &'a [u8] {
-        match self.ignores_host {
-            true => b"",
-            false => call.request.target.authority.get(call.buffer.head()),
-        }
-    }
-
-    #[inline]
-    fn told<'a>(&self, exchange: &'a mut Exchange) -> &'a mut Told {
-        let spare = || self.spare.take().unwrap_or_default();
-        exchange.told.get_or_insert_with(spare)
-    }
-
-    /// Keeps the memory of what was kept of an exchange that has been told.
-    #[inline]
-    pub(crate) fn keep_for_next(&self, mut told: Box<Told>) {
-        let Told {
-            response, trailers, ..
-        } = &mut *told;
-        if response.capacity() + trailers.capacity() <= MOST_SPARE {
-            let mut response = std::mem::take(response);
-            response.clear();
-            *told = Told {
-                response,
-                ..Told::default()
-            };
-            self.spare.replace(Some(told));
-        }
-    }
-
-    /// Notes this proxy's address on the way to the endpoint.
-    #[cold]
-    pub(crate) fn keep_upstream(
-        &self,
-        exchange: &mut Exchange,
-        local: impl FnOnce() -> Option<SocketAddr>,
-    ) {
-        if self.keeps.upstream_local {
-            self.told(exchange).upstream_local = local();
-        }
-    }
-
-    /// Notes when the request was complete.
-    #[cold]
-    pub(crate) fn keep_request(&self, exchange: &mut Exchange, now: Micros) {
-        if self.keeps.course {
-            self.told(exchange).request_complete = Some(now);
-        }
-    }
-
-    /// Notes the lines of the response's head, and when it began if it is an endpoint's.
-    #[cold]
-    fn keep_response(
-        &self,
-        exchange: &mut Exchange,
-        (head, upstream): (&[u8], &[u8]),
-        now: Micros,
-    ) {
-        if self.keeps.course {
-            let by_endpoint = exchange
-                .attempt
-                .as_ref()
-                .is_some_and(|attempt| attempt.status != 0);
-            let told = self.told(exchange);
-            told.response_begun = by_endpoint.then_some(now);
-        }
-        if self.keeps.upstream_head && !upstream.is_empty() {
-            let sizes = known::sizes(upstream, false);
-            self.told(exchange).upstream_head = sizes.map(|size| size as u32);
-        }
-        if self.keeps.response {
-            self.told(exchange).response.extend_from_slice(head);
-        }
-    }
-
-    /// Notes the lines of the response's trailers.
-    #[cold]
-    pub(crate) fn keep_trailers(&self, exchange: &mut Exchange, trailers: &[u8]) {
-        if self.keeps.response && !trailers.is_empty() {
-            self.told(exchange).trailers = trailers.to_vec();
-        }
-    }
-}
-
 impl Call {
-    /// Notes the lines of the response's head, which begin there in the output, and what is to be known of that which
-    /// the endpoint has sent.
-    #[inline]
-    pub(crate) fn keep_response(&mut self, exchange: &mut Exchange, begin: usize, upstream: &[u8]) {
-        if let Some(telemetry) = &self.view.telemetry {
-            self.response_head_bytes = (self.out.bytes.len() - begin) as u32;
-            let head = (&self.out.bytes[begin..], upstream);
-            telemetry.keep_response(exchange, head, self.answered_at);
-        }
-    }
-
-    /// Notes how an exchange failed.
-    pub(crate) fn keep_failure(&self, exchange: &mut Exchange, failure: &Failure) {
-        let telemetry = self.view.telemetry.as_ref();
-        if telemetry.is_some_and(|telemetry| telemetry.keeps.course) {
-            exchange.rare().details = Some(failure.details(exchange.status != 0));
-        }
-    }
-
     /// Tells of an exchange that has ended.
     pub(crate) fn tell(&self, telemetry: &Telemetry, exchange: &mut Exchange, end: Micros) {
         if let Some(logs) = &telemetry.logs {
@@ -247,7 +56,7 @@ impl Call {
     /// Whether messages of gRPC are counted.
     pub(crate) fn counts_messages(&self) -> bool {
         let telemetry = self.view.telemetry.as_ref();
-        telemetry.is_some_and(|telemetry| telemetry.metrics.is_some())
+        telemetry.is_some_and(|telemetry| telemetry.metrics().is_some())
     }
 
     /// What the listener's rules ask about an exchange.
@@ -431,6 +240,7 @@ impl Call {
                     true => "HTTP/2",
                     false => "HTTP/1.1",
                 }),
+                of_connection: None,
             }),
             transport_failure: attempt.and_then(|attempt| attempt.transport_failure()),
             route: route.map(|route| &*route.name),
@@ -504,8 +314,16 @@ impl Call {
 }
 
 /// Tells the logs of a listener of a connection of HTTP that has ended.
-pub(crate) fn tell_connection(logs: &LogView, worker: &Worker, client: &Client, begin: Micros) {
-    let entry = bare_entry(worker, client, begin, worker.clock.now());
+pub(crate) fn tell_connection(
+    logs: &LogView,
+    worker: &Worker,
+    (client, chain): (&Client, &str),
+    begin: Micros,
+) {
+    let entry = Entry {
+        chain: Some(chain),
+        ..bare_entry(worker, client, begin, worker.clock.now())
+    };
     logs.write(&entry, || worker.random());
 }
 
@@ -522,6 +340,7 @@ pub(crate) fn tell_no_chain(
     let entry = Entry {
         flags,
         details: Some("filter_chain_not_found"),
+        connection: Some(worker.open.next_id().get()),
         server_name,
         ..Entry::of_connection(&worker.clock, (&peer, Some(&local)), now, now)
     };

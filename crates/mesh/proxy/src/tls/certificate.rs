@@ -49,7 +49,7 @@ impl Certificate {
 
     /// SHA-256 of the certificate in hexadecimal digits.
     pub(crate) fn fingerprint(&self) -> String {
-        hex(sha256(&self.der).as_ref())
+        fingerprint(&self.der)
     }
 
     /// Whole days until it expires; none are left once it has.
@@ -57,6 +57,17 @@ impl Certificate {
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         u64::try_from(self.not_after.saturating_sub(now)).unwrap_or(0) / 86_400
     }
+}
+
+/// SHA-256 of a certificate in hexadecimal digits.
+pub(crate) fn fingerprint(der: &[u8]) -> String {
+    hex(sha256(der).as_ref())
+}
+
+/// SHA-1 of a certificate in hexadecimal digits, for logs that are compared with others.
+pub(crate) fn fingerprint_1(der: &[u8]) -> String {
+    let sha1 = &aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY;
+    hex(aws_lc_rs::digest::digest(sha1, der).as_ref())
 }
 
 /// A moment as RFC 3339 writes it.

@@ -9,7 +9,7 @@ mod san;
 mod session;
 mod verify;
 
-pub(crate) use self::certificate::{Certificate, rfc3339};
+pub(crate) use self::certificate::{Certificate, fingerprint, fingerprint_1, rfc3339};
 pub(crate) use self::context::{ClientOptions, Identity, Parameters, ServerOptions};
 pub use self::context::{ClientTls, ServerTls};
 #[cfg(test)]

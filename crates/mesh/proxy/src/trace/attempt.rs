@@ -12,7 +12,7 @@ use crate::retry::Retried;
 use crate::tls::Secured;
 use crate::trace::details::Measured;
 use crate::trace::tags::Tags;
-use crate::upstream::EndpointState;
+use crate::upstream::{EndpointState, Ready};
 
 /// One attempt at an endpoint.
 #[derive(Clone, Debug)]
@@ -46,6 +46,8 @@ pub(crate) struct Rare {
     tls: Option<TlsOutcome>,
     /// What came before it.
     retried: Option<Retried>,
+    /// When it had a connection, or got none; kept where a log tells it.
+    ready: Option<Box<Ready>>,
 }
 
 /// What came of TLS with an endpoint.
@@ -116,6 +118,17 @@ impl Attempt {
             }
             _ => {}
         }
+    }
+
+    /// Notes when it had a connection, or that it gets none.
+    #[cold]
+    pub(crate) fn is_ready(&mut self, ready: Ready) {
+        self.rare.get_or_insert_default().ready = Some(Box::new(ready));
+    }
+
+    /// The same.
+    pub(crate) fn ready(&self) -> Option<&Ready> {
+        self.rare.as_ref()?.ready.as_deref()
     }
 
     /// Notes why the attempt failed.

@@ -18,7 +18,7 @@ use crate::clock::Micros;
 use crate::net::Source;
 use crate::reply::Failure;
 use crate::snapshot::{Balancing, Cluster, Endpoint, Wanted};
-use crate::stats::{ClusterStats, TlsStats};
+use crate::stats::{ClusterStats, ExchangeStats, TlsStats};
 use crate::telemetry::istio::cluster_id;
 use crate::telemetry::log::needs_no_escape;
 use crate::tls;
@@ -32,12 +32,21 @@ type Endpoints = HashMap<SocketAddr, Rc<EndpointState>>;
 /// An endpoint's address, and where it is reached from.
 type AskedFor = (SocketAddr, Option<Source>);
 
+/// Its counts: those of TLS, and of ends that say who they are, only if there are such.
+pub(crate) type Counted = (
+    Arc<ClusterStats>,
+    Option<Arc<TlsStats>>,
+    Option<Arc<ExchangeStats>>,
+);
+
 /// A cluster, its endpoints and their pools.
 #[derive(Debug)]
 pub(crate) struct ClusterState {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) stats: Arc<ClusterStats>,
     tls_stats: Option<Arc<TlsStats>>,
+    /// How it goes where both ends of a connection say who they are.
+    pub(crate) exchange_stats: Option<Arc<ExchangeStats>>,
     /// Its tags on spans.
     pub(crate) tags: FixedTags,
     /// Nothing in its names has to be escaped in JSON.
@@ -66,7 +75,7 @@ impl ClusterState {
     pub(crate) fn new(
         cluster: Arc<Cluster>,
         previous: Option<&Self>,
-        (stats, tls_stats): (Arc<ClusterStats>, Option<Arc<TlsStats>>),
+        (stats, tls_stats, exchange_stats): Counted,
         usage: Arc<Usage>,
         seed: usize,
     ) -> Rc<Self> {
@@ -101,6 +110,7 @@ impl ClusterState {
                 });
                 state.restore();
                 state.told.take();
+                state.workload.suppose(endpoint.workload.as_ref());
                 state.limit(&cluster);
                 *state.host.borrow_mut() = Some(members.host(index).clone());
                 state.clone()
@@ -123,6 +133,7 @@ impl ClusterState {
             cluster,
             stats,
             tls_stats,
+            exchange_stats,
             endpoints,
             asked_for: RefCell::default(),
             members,

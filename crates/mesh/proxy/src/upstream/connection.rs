@@ -21,6 +21,7 @@ use crate::stats::ClusterStats;
 use crate::telemetry::istio::PeerCell;
 use crate::upstream::Permit;
 use crate::upstream::age::{Age, Lifetime};
+use crate::upstream::birth::{Birth, Reaches};
 use crate::upstream::http2::Http2Pool;
 use crate::upstream::link::{Behind, Link};
 
@@ -72,6 +73,7 @@ pub(crate) struct UpstreamConnection {
     pub(crate) buffer: Buffer,
     /// It has served an exchange before.
     pub(crate) reused: bool,
+    birth: Birth,
     /// This proxy's address, once somebody has asked for it.
     local: OnceCell<Box<SocketAddr>>,
     age: Age,
@@ -143,6 +145,7 @@ impl EndpointState {
         let state = Self::new(self.address, Some(source));
         state.set_link(self.link.borrow().clone());
         *state.host.borrow_mut() = self.host.borrow().clone();
+        state.workload.take_over(&self.workload);
         state.lifetime.set(self.lifetime.get());
         state
     }
@@ -191,11 +194,13 @@ impl EndpointState {
         Some(Slot::new(self.clone(), stats.clone(), permit))
     }
 
-    /// Opens a connection.
-    pub(super) async fn connect(&self, alpn: &[u8], behind: Behind) -> io::Result<Stream> {
+    /// Opens a connection: with how it came to be.
+    pub(super) async fn connect(&self, alpn: &[u8], behind: Behind) -> io::Result<(Stream, Birth)> {
         if self.link.borrow().is_plain() {
+            let mut birth = Birth::begin();
             let stream = Stream::connect(self.address, self.source).await?;
-            return self.link.borrow().watched(stream, alpn);
+            birth.is_connected();
+            return Ok((self.link.borrow().watched(stream, alpn)?, birth));
         }
         let link = self.link.borrow().clone();
         // Boxed, so that a plaintext connection does not need the memory for it.
@@ -329,9 +334,10 @@ impl UpstreamConnection {
     }
 
     async fn open_as(alpn: &[u8], slot: Slot, behind: Behind) -> io::Result<Box<Self>> {
-        let stream = slot.connect(alpn, behind).await?;
+        let (stream, birth) = slot.connect(alpn, behind).await?;
         Ok(Box::new(Self {
             stream,
+            birth,
             buffer: Buffer::default(),
             reused: false,
             local: OnceCell::new(),
@@ -339,15 +345,6 @@ impl UpstreamConnection {
             idle_since: 0,
             slot,
         }))
-    }
-
-    /// This proxy's address. The kernel is asked once.
-    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
-        if let Some(known) = self.local.get() {
-            return Some(**known);
-        }
-        let address = self.stream.local_address()?;
-        Some(**self.local.get_or_init(|| Box::new(address)))
     }
 
     /// Gives the connection back after an exchange that left it clean.
@@ -374,6 +371,21 @@ impl UpstreamConnection {
     }
 }
 
+impl Reaches for UpstreamConnection {
+    /// The kernel is asked once.
+    fn local_address(&self) -> Option<SocketAddr> {
+        if let Some(known) = self.local.get() {
+            return Some(**known);
+        }
+        let address = self.stream.local_address()?;
+        Some(**self.local.get_or_init(|| Box::new(address)))
+    }
+
+    fn birth(&self) -> &Birth {
+        &self.birth
+    }
+}
+
 impl Slot {
     fn new(endpoint: Rc<EndpointState>, stats: Arc<ClusterStats>, permit: Permit) -> Self {
         endpoint.connections.set(endpoint.connections.get() + 1);
@@ -386,11 +398,11 @@ impl Slot {
         }
     }
 
-    /// Opens the connection.
-    pub(crate) async fn connect(&self, alpn: &[u8], behind: Behind) -> io::Result<Stream> {
-        let stream = self.endpoint.connect(alpn, behind).await?;
+    /// Opens the connection: with how it came to be.
+    pub(crate) async fn connect(&self, alpn: &[u8], behind: Behind) -> io::Result<(Stream, Birth)> {
+        let connected = self.endpoint.connect(alpn, behind).await?;
         self.count_connected();
-        Ok(stream)
+        Ok(connected)
     }
 
     /// Counts how long it took to connect.

@@ -20,6 +20,7 @@ use crate::snapshot::Http2Options;
 use crate::stats::ClusterStats;
 use crate::tls::Secured;
 use crate::upstream::age::Age;
+use crate::upstream::birth::{Birth, Reaches};
 use crate::upstream::connection::Slot;
 use crate::upstream::{ClusterState, EndpointState};
 
@@ -44,6 +45,7 @@ pub(crate) struct Shared {
     secured: Option<Rc<Secured>>,
     /// This proxy's address.
     local: Option<SocketAddr>,
+    birth: Birth,
     /// Streams under way.
     active: Cell<u32>,
     /// The most that the configuration allows; the peer may allow fewer.
@@ -182,14 +184,19 @@ impl Lease {
         self.shared.secured.as_ref()
     }
 
-    /// This proxy's address.
-    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
-        self.shared.local
-    }
-
     /// Whether the connection is closed, rather than this stream alone.
     pub(crate) fn is_closed(&self) -> bool {
         self.shared.closed.get()
+    }
+}
+
+impl Reaches for Lease {
+    fn local_address(&self) -> Option<SocketAddr> {
+        self.shared.local
+    }
+
+    fn birth(&self) -> &Birth {
+        &self.shared.birth
     }
 }
 
@@ -275,7 +282,7 @@ impl ClusterState {
             let connected = cluster.connected(&endpoint, opened);
             drop(cluster);
             endpoint.http2.opening.borrow_mut().take();
-            let (send, connection, (secured, local)) = match connected {
+            let (send, connection, (secured, local, birth)) = match connected {
                 Ok(connected) => connected,
                 Err(failure) => {
                     ended.end(Err(failure));
@@ -288,6 +295,7 @@ impl ClusterState {
                 endpoint: endpoint.clone(),
                 secured,
                 local,
+                birth,
                 active: Cell::new(0),
                 limit: options.max_concurrent_streams,
                 reused: Cell::new(false),
@@ -323,12 +331,12 @@ impl EndpointState {
 type Connected = (
     SendRequest<Payload>,
     Connection<Stream, Payload>,
-    (Option<Rc<Secured>>, Option<SocketAddr>),
+    (Option<Rc<Secured>>, Option<SocketAddr>, Birth),
 );
 
 async fn connect(endpoint: &EndpointState, options: Http2Options) -> io::Result<Connected> {
-    let stream = endpoint.connect(b"h2", None).await?;
-    let ends = (stream.secured().cloned(), stream.local_address());
+    let (stream, birth) = endpoint.connect(b"h2", None).await?;
+    let ends = (stream.secured().cloned(), stream.local_address(), birth);
     let mut builder = Builder::new();
     match endpoint.http2.limit_of_peer.get() {
         // The codec's own guess.

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use periplus_xds::istio_peers::PROTOCOL;
 use rustls::pki_types::ServerName;
 
 use crate::inspect::proxy_protocol::{write_v1, write_v2};
@@ -11,6 +12,7 @@ use crate::net::{Source, Stream};
 use crate::snapshot::{ProxyVersion, TcpKeepalive, Transport};
 use crate::stats::TlsStats;
 use crate::tls::{ClientTls, Secured, TlsLayer, check_resumed};
+use crate::upstream::birth::Birth;
 
 /// The client that a connection is made for: its address, and where it connected to.
 pub(crate) type Behind = Option<(SocketAddr, SocketAddr)>;
@@ -48,19 +50,19 @@ impl Link {
     /// as good as one; whoever reads raw bytes may stop for hours.
     pub(super) fn watched(&self, stream: Stream, alpn: &[u8]) -> io::Result<Stream> {
         let stream = stream.with_keepalive(self.keepalive)?;
-        if alpn.is_empty() {
+        if alpn.is_empty() || alpn == PROTOCOL.as_bytes() {
             return Ok(stream);
         }
         stream.with_patience(self.keepalive)
     }
 
-    /// Opens a connection, unless the secrets for it are missing.
+    /// Opens a connection, unless the secrets for it are missing: with how it came to be.
     pub(crate) async fn connect(
         self,
         (address, source): (SocketAddr, Option<Source>),
         alpn: &[u8],
         behind: Behind,
-    ) -> io::Result<Stream> {
+    ) -> io::Result<(Stream, Birth)> {
         if self
             .transport
             .tls
@@ -69,14 +71,16 @@ impl Link {
         {
             return Err(io::Error::other(NotReady));
         }
+        let mut birth = Birth::begin();
         let stream = Stream::connect(address, source).await?;
+        birth.is_connected();
         let mut stream = self.watched(stream, alpn)?;
         if let Some(version) = self.transport.proxy_protocol {
             send_header(&mut stream, version, behind).await?;
         }
         let tls = self.transport.tls.and_then(|tls| tls.ready);
         let Some(tls) = tls else {
-            return Ok(stream);
+            return Ok((stream, birth));
         };
         let shaken = shake(stream, address, &tls, alpn).await;
         if let Some(stats) = &self.stats {
@@ -89,7 +93,8 @@ impl Link {
                 Err(error) => stats.count_failure(error),
             }
         }
-        shaken
+        birth.is_secured();
+        Ok((shaken?, birth))
     }
 }
 
@@ -122,8 +127,17 @@ async fn shake(
     Ok(stream)
 }
 
-/// What is offered over a connection for this protocol, if a cluster has this list.
+/// What is offered over a connection for this protocol, if a cluster has this list. Who does not mean to say who it is
+/// does not offer it.
 fn offered(configured: &[Vec<u8>], protocol: &[u8]) -> Vec<Vec<u8>> {
+    let exchange = PROTOCOL.as_bytes();
+    if protocol == exchange {
+        return configured.to_vec();
+    }
+    if configured.iter().any(|name| name == exchange) {
+        let others = configured.iter().filter(|name| **name != exchange);
+        return offered(&others.cloned().collect::<Vec<_>>(), protocol);
+    }
     let is_of_mesh = || configured.iter().any(|name| name == b"istio");
     let says_what = |name: &Vec<u8>| name.starts_with(b"istio-");
     let of_mesh: &[&[u8]] = match protocol {
@@ -169,6 +183,17 @@ mod tests {
             ("istio", "http/1.1", "istio-http/1.1 istio http/1.1"),
             ("istio h2", "h2", "istio-h2 istio h2"),
             ("istio", "", "istio"),
+            ("istio-peer-exchange istio", "", "istio"),
+            (
+                "istio-peer-exchange istio",
+                PROTOCOL,
+                "istio-peer-exchange istio",
+            ),
+            ("istio", PROTOCOL, "istio"),
+            ("", PROTOCOL, ""),
+            ("istio-peer-exchange istio h2", "h2", "istio-h2 istio h2"),
+            ("istio-peer-exchange h2", "h2", "h2"),
+            ("istio-peer-exchange", "http/1.1", "http/1.1"),
             ("istio-http/1.1 istio", "http/1.1", "istio-http/1.1 istio"),
         ] {
             let list = |text: &str| -> Vec<Vec<u8>> {

@@ -2,6 +2,7 @@
 
 mod admit;
 mod age;
+mod birth;
 mod cluster;
 mod connection;
 mod gauges;
@@ -10,7 +11,10 @@ mod link;
 mod usage;
 
 pub(crate) use admit::Admitted;
-pub(crate) use cluster::ClusterState;
+#[cfg(test)]
+pub(crate) use birth::Opened;
+pub(crate) use birth::{Birth, Reaches, Ready};
+pub(crate) use cluster::{ClusterState, Counted};
 pub(crate) use connection::{EndpointState, Pooled, Slot, UpstreamConnection};
 pub(crate) use gauges::add_gauges;
 pub(crate) use http2::Lease;

@@ -52,7 +52,12 @@ static FLAGS: [(&str, &str, How, &str); 30] = [
     ),
     ("LH", "FailedLocalHealthCheck", Get("/lh", 503), "LH"),
     ("UT", "UpstreamRequestTimeout", Get("/slow/ut", 504), "UT"),
-    ("LR", "LocalReset", Never("each reset of its own"), ""),
+    (
+        "LR",
+        "LocalReset",
+        Never("`allow_multiplexed_upstream_half_close`"),
+        "",
+    ),
     ("UR", "UpstreamRemoteReset", Get("/ur", 503), "UR"),
     (
         "UC",
@@ -70,12 +75,7 @@ static FLAGS: [(&str, &str, How, &str); 30] = [
         "UAEX",
     ),
     ("RLSE", "RateLimitServiceError", Get("/quota", 500), "RLSE"),
-    (
-        "IH",
-        "InvalidEnvoyRequestHeaders",
-        Never("headers from inside: whatever comes is from outside"),
-        "",
-    ),
+    ("IH", "InvalidEnvoyRequestHeaders", Get("/ih", 400), "IH"),
     ("SI", "StreamIdleTimeout", Get("/slow/si", 504), "SI"),
     (
         "DPE",

@@ -2,15 +2,15 @@
 //! waits is bounded, and what is lost is counted.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use periplus_proxy::snapshot::{Cluster, Http2Options, TracingProvider, UpstreamProtocol};
 use periplus_wire::{otlp, zipkin};
 
-use crate::support::config::{cluster, free_address, tracing};
+use crate::support::config::{Mesh, cluster, free_address, tracing};
 use crate::support::h2::{H2Origin, Incoming, read};
 use crate::support::origin::read_request;
 use crate::support::{Config, Origin, pause, wait_for};
@@ -54,7 +54,28 @@ enum Does {
     Reject,
     /// Its answer does not end.
     Flood,
+    /// It says at the first report when to come again, and does well from then on.
+    Later,
+    /// Somebody in between says at the first report that it is not there.
+    Behind,
+    /// It has no room, and does not say that this will pass.
+    Full,
 }
+
+impl Does {
+    /// Whether it does well with the report of this number.
+    fn is_up(self, number: usize) -> bool {
+        match self {
+            Self::CloseOnce | Self::Later | Self::Behind => number > 0,
+            Self::Recover => number >= 3,
+            Self::Flap => !number.is_multiple_of(2),
+            _ => true,
+        }
+    }
+}
+
+/// `RESOURCE_EXHAUSTED`, with a `RetryInfo` of one second.
+const IN_A_SECOND: &str = "CAgaMAoodHlwZS5nb29nbGVhcGlzLmNvbS9nb29nbGUucnBjLlJldHJ5SW5mbxIECgIIAQ";
 
 const REQUESTS: u64 = 20;
 /// What may wait at a collector that hangs.
@@ -136,51 +157,82 @@ impl Kind {
     }
 }
 
-/// A collector, and how many spans it has taken.
+/// A collector, and what has come to it.
 struct Collector {
     address: SocketAddr,
+    seen: Seen,
+}
+
+#[derive(Clone, Default)]
+struct Seen {
+    /// How many spans it has taken.
     taken: Arc<AtomicUsize>,
+    /// When reports have come.
+    reports: Arc<Mutex<Vec<Instant>>>,
+}
+
+impl Seen {
+    /// Notes a report: how many there were before.
+    fn report(&self) -> usize {
+        let mut reports = self.reports.lock().expect("a list");
+        reports.push(Instant::now());
+        reports.len() - 1
+    }
+
+    fn take(&self, spans: usize) {
+        self.taken.fetch_add(spans, Ordering::Relaxed);
+    }
 }
 
 impl Collector {
     fn start(kind: Kind, does: Does) -> Self {
-        let taken = Arc::<AtomicUsize>::default();
-        let (spans, seen) = (taken.clone(), Arc::<AtomicUsize>::default());
-        let is_up = move || match does {
-            Does::CloseOnce => seen.fetch_add(1, Ordering::Relaxed) > 0,
-            Does::Recover => seen.fetch_add(1, Ordering::Relaxed) >= 3,
-            Does::Flap => seen.fetch_add(1, Ordering::Relaxed) % 2 > 0,
-            _ => true,
-        };
+        let seen = Seen::default();
         let address = match (does, kind) {
             (Does::Nothing, _) => free_address(),
-            (_, OtlpGrpc) => over_http2(does, is_up, spans),
-            (_, kind) => over_http1(kind, does, is_up, spans),
+            (_, OtlpGrpc) => over_http2(does, seen.clone()),
+            (_, kind) => over_http1(kind, does, seen.clone()),
         };
-        Self { address, taken }
+        Self { address, seen }
+    }
+
+    fn taken(&self) -> u64 {
+        self.seen.taken.load(Ordering::Relaxed) as u64
+    }
+
+    fn reports(&self) -> Vec<Instant> {
+        self.seen.reports.lock().expect("a list").clone()
     }
 }
 
-fn over_http1(
-    kind: Kind,
-    does: Does,
-    is_up: impl Fn() -> bool + Send + Sync + 'static,
-    taken: Arc<AtomicUsize>,
-) -> SocketAddr {
+fn over_http1(kind: Kind, does: Does, seen: Seen) -> SocketAddr {
     let origin = Origin::raw(move |mut client, _| {
         while let Some(report) = read_request(&mut client) {
-            if !is_up() {
-                return;
+            if !does.is_up(seen.report()) {
+                let more = match does {
+                    Does::Later => "retry-after: 1\r\n",
+                    Does::Behind => "",
+                    _ => return,
+                };
+                client.send(format!(
+                    "HTTP/1.1 503 No\r\n{more}content-length: 0\r\n\r\n"
+                ));
+                continue;
             }
             assert_eq!(report.header("x-token").as_deref(), Some("secret"));
             let content_type = report.header("content-type").unwrap_or_default();
             let spans = kind.spans(&content_type, &report.body);
             match does {
-                Does::Well | Does::CloseOnce | Does::Recover | Does::Dawdle | Does::Flap => {
+                Does::Well
+                | Does::CloseOnce
+                | Does::Recover
+                | Does::Dawdle
+                | Does::Flap
+                | Does::Later
+                | Does::Behind => {
                     if does == Does::Dawdle {
                         pause(Duration::from_millis(200));
                     }
-                    taken.fetch_add(spans, Ordering::Relaxed);
+                    seen.take(spans);
                     client.send("HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n");
                 }
                 Does::Reject => {
@@ -198,6 +250,7 @@ fn over_http1(
                     pause(Duration::from_secs(30));
                 }
                 Does::Fail => client.send("HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n"),
+                Does::Full => client.send("HTTP/1.1 413 No\r\ncontent-length: 0\r\n\r\n"),
                 Does::Babble => client.send("220 SMTP ready\r\n\r\n"),
                 Does::Half => {
                     client.send("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf");
@@ -211,14 +264,9 @@ fn over_http1(
     origin.address
 }
 
-fn over_http2(
-    does: Does,
-    is_up: impl Fn() -> bool + Send + Sync + 'static,
-    taken: Arc<AtomicUsize>,
-) -> SocketAddr {
-    let is_up = Arc::new(is_up);
+fn over_http2(does: Does, seen: Seen) -> SocketAddr {
     let serve = move |incoming: Incoming| {
-        let (taken, is_up) = (taken.clone(), is_up.clone());
+        let seen = seen.clone();
         async move {
             let Incoming {
                 head,
@@ -228,23 +276,42 @@ fn over_http2(
             assert_eq!(head.headers()["x-token"], "secret");
             let content_type = head.headers()["content-type"].clone();
             let (body, _) = read(&mut body).await.expect("a report");
-            if !is_up() {
-                respond.send_reset(h2::Reason::INTERNAL_ERROR);
+            if !does.is_up(seen.report()) {
+                let head = http::Response::builder();
+                let head = match does {
+                    Does::Later => head
+                        .header("grpc-status", "8")
+                        .header("grpc-status-details-bin", IN_A_SECOND),
+                    Does::Behind => head.status(503),
+                    _ => {
+                        respond.send_reset(h2::Reason::INTERNAL_ERROR);
+                        return;
+                    }
+                };
+                let head = head.body(()).expect("a head");
+                respond.send_response(head, true).expect("a head");
                 return;
             }
             let content_type = content_type.to_str().expect("text");
             let spans = OtlpGrpc.spans(content_type, &body);
             let (message, status) = match does {
-                Does::Well | Does::CloseOnce | Does::Recover | Does::Dawdle | Does::Flap => {
+                Does::Well
+                | Does::CloseOnce
+                | Does::Recover
+                | Does::Dawdle
+                | Does::Flap
+                | Does::Later
+                | Does::Behind => {
                     if does == Does::Dawdle {
                         tokio::time::sleep(Duration::from_millis(200)).await;
                     }
-                    taken.fetch_add(spans, Ordering::Relaxed);
+                    seen.take(spans);
                     (&[0; 5][..], "0")
                 }
                 Does::Half | Does::Reject => (&[0, 0, 0, 0, 4, 0x0a, 2, 0x08, 2][..], "0"),
                 Does::Flood => (&[b'x'; 100_000][..], "0"),
                 Does::Fail => (&[][..], "13"),
+                Does::Full => (&[][..], "8"),
                 Does::Babble => (&b"what?"[..], "0"),
                 Does::Hang | Does::Nothing => {
                     tokio::time::sleep(Duration::from_secs(30)).await;
@@ -263,10 +330,8 @@ fn over_http2(
     H2Origin::new(serve).address
 }
 
-/// Sends requests through a proxy that reports to such a collector.
-fn try_out(kind: Kind, does: Does) {
-    let case = format!("{kind:?} {does:?}");
-    let collector = Collector::start(kind, does);
+/// A proxy that reports to such a collector.
+fn proxy(kind: Kind, does: Does, collector: &Collector, edit: impl FnOnce(&mut Config)) -> Mesh {
     let mut config = Config::to(&Origin::saying("fine")).inbound();
     config.tracing = Some(tracing(kind.provider(does)));
     config.clusters.push(Cluster {
@@ -276,10 +341,19 @@ fn try_out(kind: Kind, does: Does) {
         },
         ..cluster("collector", &[collector.address])
     });
-    if does == Does::Hang {
-        config.options.max_pending_spans = MOST_PENDING;
-    }
-    let mesh = config.start();
+    edit(&mut config);
+    config.start()
+}
+
+/// Sends requests through one.
+fn try_out(kind: Kind, does: Does) {
+    let case = format!("{kind:?} {does:?}");
+    let collector = Collector::start(kind, does);
+    let mesh = proxy(kind, does, &collector, |config| {
+        if does == Does::Hang {
+            config.options.max_pending_spans = MOST_PENDING;
+        }
+    });
     let mut client = mesh.client();
     let begin = Instant::now();
     for _ in 0..REQUESTS {
@@ -288,11 +362,21 @@ fn try_out(kind: Kind, does: Does) {
     assert!(begin.elapsed() < Duration::from_secs(3), "{case}");
     let expect = |name: &str, value: u64| mesh.wait_stat(&kind.counter(name), value);
     match does {
-        Does::Well | Does::CloseOnce | Does::Recover | Does::Dawdle | Does::Flap => {
+        Does::Well
+        | Does::CloseOnce
+        | Does::Recover
+        | Does::Dawdle
+        | Does::Flap
+        | Does::Later
+        | Does::Behind => {
             expect("spans_sent", REQUESTS);
             expect("spans_dropped", 0);
-            let taken = collector.taken.load(Ordering::Relaxed);
-            assert_eq!(taken as u64, REQUESTS, "{case}");
+            assert_eq!(collector.taken(), REQUESTS, "{case}");
+            let reports = collector.reports();
+            if does == Does::Later {
+                let after = reports[1] - reports[0];
+                assert!(after >= Duration::from_secs(1), "{case}: {after:?}");
+            }
         }
         // What is over is counted at once, whatever becomes of the rest.
         Does::Hang => {
@@ -316,16 +400,15 @@ fn try_out(kind: Kind, does: Does) {
             expect("spans_dropped", 2);
             expect("spans_sent", REQUESTS - 2);
         }
-        Does::Fail => {
+        // What it has refused, or answered with nonsense, must not come again.
+        Does::Fail | Does::Full | Does::Babble | Does::Flood => {
             expect("spans_dropped", REQUESTS);
-            expect("reports_dropped", 1);
-        }
-        Does::Babble if kind == OtlpGrpc => {
-            expect("spans_dropped", REQUESTS);
-            expect("reports_dropped", 1);
+            let dropped = mesh.stat(&kind.counter("reports_dropped"));
+            assert_eq!(collector.reports().len() as u64, dropped, "{case}");
+            assert_eq!(mesh.stat(&kind.counter("reports_failed")), 0, "{case}");
         }
         // It may be there again soon: what there is room for waits.
-        Does::Nothing | Does::Babble | Does::Half | Does::Flood => {
+        Does::Nothing | Does::Half => {
             expect("reports_failed", 1);
             assert_eq!(mesh.stat(&kind.counter("spans_dropped")), 0, "{case}");
         }
@@ -346,6 +429,9 @@ fn no_collector_can_do_harm() {
         Does::Flap,
         Does::Reject,
         Does::Flood,
+        Does::Later,
+        Does::Behind,
+        Does::Full,
     ];
     std::thread::scope(|scope| {
         for kind in KINDS {
@@ -365,16 +451,7 @@ fn an_outage_loses_nothing_that_there_is_room_for() {
             let agent = &agent;
             scope.spawn(move || {
                 let collector = Collector::start(kind, Does::Recover);
-                let mut config = Config::to(&Origin::saying("fine")).inbound();
-                config.tracing = Some(tracing(kind.provider(Does::Recover)));
-                config.clusters.push(Cluster {
-                    protocol: match kind {
-                        OtlpGrpc => UpstreamProtocol::Http2(Http2Options::default()),
-                        _ => UpstreamProtocol::Http1,
-                    },
-                    ..cluster("collector", &[collector.address])
-                });
-                let mesh = config.start();
+                let mesh = proxy(kind, Does::Recover, &collector, |_| ());
                 let mut client = mesh.client();
                 for _ in 0..REQUESTS {
                     let request =
@@ -385,8 +462,29 @@ fn an_outage_loses_nothing_that_there_is_room_for() {
                 mesh.wait_stat(&kind.counter("spans_sent"), REQUESTS);
                 assert_eq!(stat("spans_dropped"), 0, "{kind:?}");
                 assert_eq!(stat("reports_failed"), 1, "{kind:?}");
-                let taken = collector.taken.load(Ordering::Relaxed);
-                assert_eq!(taken as u64, REQUESTS, "{kind:?}");
+                assert_eq!(collector.taken(), REQUESTS, "{kind:?}");
+            });
+        }
+    });
+}
+
+#[test]
+fn a_collector_that_comes_back_while_the_proxy_ends_gets_everything() {
+    std::thread::scope(|scope| {
+        for kind in KINDS {
+            scope.spawn(move || {
+                let collector = Collector::start(kind, Does::Recover);
+                let mesh = proxy(kind, Does::Recover, &collector, |_| ());
+                let mut client = mesh.client();
+                for _ in 0..REQUESTS {
+                    assert_eq!(client.get("/").status, 200, "{kind:?}");
+                }
+                // Two of the three reports that it does not take.
+                mesh.wait_stat(&kind.counter("reports_failed"), 1);
+                drop(client);
+                let left = mesh.shutdown(Duration::from_secs(5));
+                assert_eq!(left.spans, 0, "{kind:?}");
+                assert_eq!(collector.taken(), REQUESTS, "{kind:?}");
             });
         }
     });
@@ -400,12 +498,9 @@ fn long_headers_take_no_more_memory_than_there_is_for_spans() {
     // Their reports may take longer than this test.
     for kind in [ZipkinJson, ZipkinProto] {
         let collector = Collector::start(kind, Does::Hang);
-        let mut config = Config::to(&Origin::saying("fine")).inbound();
-        config.tracing = Some(tracing(kind.provider(Does::Hang)));
-        let collector = cluster("collector", &[collector.address]);
-        config.clusters.push(collector);
-        config.options.max_pending_span_bytes = MOST_BYTES;
-        let mesh = config.start();
+        let mesh = proxy(kind, Does::Hang, &collector, |config| {
+            config.options.max_pending_span_bytes = MOST_BYTES;
+        });
         let mut client = mesh.client();
         for _ in 0..REQUESTS {
             let request =

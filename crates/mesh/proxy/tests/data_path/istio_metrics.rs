@@ -120,6 +120,31 @@ fn both_sides_name_both_workloads() {
 }
 
 #[test]
+fn an_endpoint_that_says_nothing_is_who_its_metadata_say() {
+    let origin = Origin::saying("hello");
+    let mut reviews = cluster(REVIEWS, &[origin.address]);
+    reviews.endpoints[0].workload = Some("reviews-v9;shop;reviews;;c2".into());
+    let config = Config::to(&origin)
+        .cluster(reviews)
+        .routes(vec![route("/", forward(REVIEWS))]);
+    let mesh = start(config, "productpage");
+    let request = "GET /x HTTP/1.1\r\nhost: reviews:9080\r\n\r\n";
+    assert_eq!(mesh.client().exchange(request).text(), "hello");
+    let (labels, _) = requests(&mesh);
+    for (label, expected) in [
+        ("source_workload", "productpage-v1"),
+        ("destination_workload", "reviews-v9"),
+        ("destination_workload_namespace", "shop"),
+        ("destination_canonical_service", "reviews"),
+        ("destination_canonical_revision", "latest"),
+        ("destination_cluster", "c2"),
+        ("destination_app", "unknown"),
+    ] {
+        assert_eq!(labels[label], expected, "{label}");
+    }
+}
+
+#[test]
 fn a_node_without_metadata_counts_nothing_and_tells_nothing() {
     let origin = Origin::saying("hello");
     let mesh = Config::to(&origin).start();

@@ -53,7 +53,7 @@ const ISTIO: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?
     %REQUESTED_SERVER_NAME% %ROUTE_NAME%\n";
 
 /// Operators besides Istio's; the names are the keys of an object.
-const MORE: [&str; 47] = [
+const MORE: [&str; 57] = [
     "REQ(:SCHEME)",
     "REQ(X-FORWARDED-PROTO)",
     "REQ(X-LONG):5",
@@ -101,7 +101,23 @@ const MORE: [&str; 47] = [
     "COMMON_DURATION(US_TX_END:US_TX_END:ns)",
     "QUERY_PARAM(a)",
     "CEL(request.method)",
+    "LOCAL_REPLY_BODY",
+    "CONNECTION_ID",
+    "UNIQUE_ID",
+    "UPSTREAM_CONNECTION_ID",
+    "UPSTREAM_CONNECTION_POOL_READY_DURATION",
+    "DOWNSTREAM_TRANSPORT_FAILURE_REASON",
+    "COMMON_DURATION(US_CX_BEG:US_CX_END:us)",
+    "COMMON_DURATION(US_CX_BEG:US_HS_END:us)",
+    "COMMON_DURATION(DS_RX_BEG:US_TX_BEG:us)",
+    "COMMON_DURATION(US_CX_END:DS_TX_END:us)",
 ];
+
+/// How the connection to the endpoint came to be, also where there is no request.
+const WAY: &str = "%RESPONSE_FLAGS% id=%CONNECTION_ID% id=%UPSTREAM_CONNECTION_ID% \
+    us=%UPSTREAM_CONNECTION_POOL_READY_DURATION% us=%COMMON_DURATION(US_CX_BEG:US_CX_END:us)% \
+    us=%COMMON_DURATION(US_CX_BEG:US_HS_END:us)% us=%COMMON_DURATION(DS_RX_BEG:US_TX_BEG:us)% \
+    [%LOCAL_REPLY_BODY%] %DOWNSTREAM_TRANSPORT_FAILURE_REASON%\n";
 
 const REQUESTS: [&str; 11] = [
     "GET /ok?a=b HTTP/1.1\r\nhost: a\r\nuser-agent: test\r\nx-long: abcdefghi\r\n",
@@ -226,6 +242,7 @@ pub(crate) fn of_requests(directory: &Path, name: &str) -> Vec<accesslog::Access
         in_file(directory, &format!("{name}-json"), object()),
         errors(in_file(directory, &format!("{name}-errors"), None)),
         plain(in_file(directory, &format!("{name}-bytes"), text(BYTES))),
+        in_file(directory, &format!("{name}-way"), text(WAY)),
     ]
 }
 
@@ -254,7 +271,10 @@ fn world(
         let proxy = TcpProxy {
             stat_prefix: name.to_owned(),
             cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
-            access_log: vec![in_file(directory, &format!("{name}-istio"), text(ISTIO))],
+            access_log: vec![
+                in_file(directory, &format!("{name}-istio"), text(ISTIO)),
+                in_file(directory, &format!("{name}-way"), text(WAY)),
+            ],
             ..Default::default()
         };
         let filter = "envoy.filters.network.tcp_proxy";
@@ -311,7 +331,7 @@ fn world(
 }
 
 /// What two proxies cannot have in common, and what is told in other words.
-static MASKS: LazyLock<[(Regex, &str); 9]> = LazyLock::new(|| {
+static MASKS: LazyLock<[(Regex, &str); 12]> = LazyLock::new(|| {
     [
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "<time>"),
         (
@@ -321,6 +341,9 @@ static MASKS: LazyLock<[(Regex, &str); 9]> = LazyLock::new(|| {
         // `DURATION` and the endpoint's share stand behind the two counts of bytes.
         (r#"(\d+ \d+) \d+ (\d+|-) ""#, "$1 <ms> <ms> \""),
         (r#"(DURATION":)\d+"#, "$1<ms>"),
+        (r#"(:us\)":)\d+"#, "$1<us>"),
+        (r"us=\d+", "us=<time>"),
+        (r#"(CONNECTION_ID":|id=)[1-9]\d*"#, "$1<id>"),
         // What is no request is answered with another text.
         (r#"(DPE .*?0) (?:11|29) "#, "$1 <text> "),
         (r#"BYTES_SENT":(?:11|29),"#, "BYTES_SENT\":<text>,"),
@@ -434,8 +457,9 @@ async fn access_logs_are_those_of_envoy() {
         let others = [(origin.address.port(), "origin"), (nobody.port(), "nobody")];
         lines(side.logs.path(), &own.chain(others).collect::<Vec<_>>())
     };
-    // Three lines of each request, one more of each error and of some by their path, one of each connection; one of each request by `true`.
-    let mut expected = 2 * (3 * 12 + 8 + 8) + 3 + 12;
+    // Four lines of each request, one more of each error and of some by their path, two of each connection that a chain
+    // takes, one of the other; one of each request by `true`.
+    let mut expected = 2 * (4 * 12 + 8 + 8) + 5 + 12;
     for side in &sides {
         // The others have at least as many as ours.
         expected = eventually("all lines", || {

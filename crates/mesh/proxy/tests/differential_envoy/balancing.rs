@@ -22,6 +22,7 @@ use envoy_types::pb::envoy::config::route::v3::route_action::hash_policy::{
     ConnectionProperties, Cookie, Header, PolicySpecifier, QueryParameter,
 };
 use envoy_types::pb::envoy::extensions::retry::priority::previous_priorities::v3::PreviousPrioritiesConfig;
+use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatchAndSubstitute, RegexMatcher};
 use envoy_types::pb::envoy::r#type::v3::{FractionalPercent, Percent};
 use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{self, UInt32Value, UInt64Value};
@@ -333,7 +334,21 @@ fn world(clusters: &[Cluster], origins: &[SocketAddr], at: SocketAddr) -> Snapsh
         path: "/here".to_owned(),
         attributes: Vec::new(),
     };
+    let rewritten = Header {
+        header_name: "x-user".to_owned(),
+        regex_rewrite: Some(RegexMatchAndSubstitute {
+            pattern: Some(RegexMatcher {
+                regex: "^([a-z]+)-([0-9]).*".to_owned(),
+                ..Default::default()
+            }),
+            substitution: r"\2\1".to_owned(),
+        }),
+    };
     let policies = [
+        (
+            "rewritten",
+            vec![hashed(PolicySpecifier::Header(rewritten), false)],
+        ),
         (
             "mixed",
             vec![
@@ -462,6 +477,10 @@ async fn the_same_endpoints_as_envoy() {
         ("/mixed/?q", "cookie: a=b; c=\"of cookie\"\r\n"),
         ("/mixed/?q=7", "cookie: c=d\r\ncookie: c=e\r\n"),
         ("/mixed/?q=7", "x-user: z\r\nx-user: a\r\n"),
+        ("/rewritten/", "x-user: user-1\r\n"),
+        ("/rewritten/", "x-user: user-15\r\n"),
+        ("/rewritten/", "x-user: user-2\r\nx-user: z-1\r\n"),
+        ("/rewritten/", "x-user: none\r\n"),
         ("/ip/", ""),
         ("/ip/", "x-forwarded-for: 10.0.0.1, 10.0.0.2\r\n"),
         ("/ip/", "x-forwarded-for: 10.0.0.1, nonsense\r\n"),

@@ -499,6 +499,17 @@ fn field(name: &str, value: &str) -> HeaderValueOption {
     }
 }
 
+/// What a filter says in headers that the router checks, by the last part of the path.
+const STRICT: [(&str, &str, &str); 6] = [
+    ("retries", "x-envoy-max-retries", "many"),
+    ("valid", "x-envoy-max-retries", "1"),
+    ("on", "x-envoy-retry-on", "5xx,sometimes"),
+    ("grpc", "x-envoy-retry-grpc-on", "5xx"),
+    ("time", "x-envoy-upstream-rq-timeout-ms", "10s"),
+    // Nobody checks it.
+    ("try", "x-envoy-upstream-rq-per-try-timeout-ms", "10s"),
+];
+
 pub(crate) fn limits() -> Vec<route::Route> {
     let of = |path: &str, limit: LocalRateLimit| {
         let mut made = a_route(path_prefix(path), to_cluster("origin"));
@@ -581,7 +592,32 @@ pub(crate) fn limits() -> Vec<route::Route> {
         rule(1, &[&fixed]),
     ];
     by.action = Some(route::route::Action::Route(action));
-    vec![
+    let mut of_any = of(
+        "/limit/any",
+        LocalRateLimit {
+            token_bucket: bucket(1000),
+            descriptors: vec![
+                descriptor(&[("user", "")], 1),
+                descriptor(&[("user", "bob")], 2),
+            ],
+            enable_x_ratelimit_headers: 1,
+            max_dynamic_descriptors: Some(UInt32Value { value: 2 }),
+            ..limit()
+        },
+    );
+    let mut action = to_cluster("origin");
+    action.rate_limits = vec![rule(0, &[&user])];
+    of_any.action = Some(route::route::Action::Route(action));
+    let strict = STRICT.map(|(name, header, value)| {
+        let limit = LocalRateLimit {
+            filter_enforced: share(0),
+            request_headers_to_add_when_not_enforced: vec![field(header, value)],
+            token_bucket: bucket(1),
+            ..limit()
+        };
+        of(&format!("/limit/strict/{name}"), limit)
+    });
+    let mut all = vec![
         of(
             "/limit/plain",
             LocalRateLimit {
@@ -617,7 +653,10 @@ pub(crate) fn limits() -> Vec<route::Route> {
             },
         ),
         by,
-    ]
+        of_any,
+    ];
+    all.extend(strict);
+    all
 }
 
 fn limit_cases(add: Add<'_>) {
@@ -639,6 +678,25 @@ fn limit_cases(add: Add<'_>) {
         for number in 0..2 {
             let name = format!("limit-{path}-{kind}-{number}");
             add(&name, &["rules"], get(&format!("/limit/{path}"), headers));
+        }
+    }
+    // Of two values there is a bucket: ada's is a new one in the end.
+    for (number, user) in ["ada", "ada", "bob", "bob", "bob", "eve", "kim", "ada"]
+        .iter()
+        .enumerate()
+    {
+        let request = get("/limit/any", &format!("x-user: {user}\n"));
+        add(&format!("limit-any-{number}"), &["rules"], request);
+    }
+    for (path, ..) in STRICT {
+        // What the client says is none of it.
+        let request = get(
+            &format!("/limit/strict/{path}"),
+            "x-envoy-max-retries: few\nx-envoy-retry-on: never\n",
+        );
+        for number in 0..2 {
+            let name = format!("limit-strict-{path}-{number}");
+            add(&name, &["rules_timed"], request.clone());
         }
     }
 }

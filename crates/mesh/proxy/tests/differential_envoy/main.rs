@@ -154,6 +154,11 @@ struct Meshes {
 
 impl Meshes {
     async fn start(binary: &Path) -> Self {
+        Self::edited(binary, |_| ()).await
+    }
+
+    /// The same with whatever in the bootstrap files.
+    async fn edited(binary: &Path, edit: impl Fn(&mut serde_json::Value)) -> Self {
         let plane = ControlPlane::start().await;
         let (ours, envoys) = (Bench::new(OURS).await, Bench::new(ENVOYS).await);
         for bench in [&ours, &envoys] {
@@ -161,8 +166,14 @@ impl Meshes {
                 .worlds
                 .set(bench.node, world::snapshot(&bench.addresses));
         }
-        let envoy = Envoy::start(binary, &envoys.bootstrap(plane.address));
-        let parsed = bootstrap::parse("ours", &ours.bootstrap(plane.address)).expect("valid");
+        let file = |bench: &Bench| {
+            let text = bench.bootstrap(plane.address);
+            let mut file = serde_json::from_str(&text).expect("JSON");
+            edit(&mut file);
+            file.to_string()
+        };
+        let envoy = Envoy::start(binary, &file(&envoys));
+        let parsed = bootstrap::parse("ours", &file(&ours)).expect("valid");
         let agent = Agent::start(parsed, Options::default())
             .await
             .expect("start");

@@ -380,6 +380,17 @@ pub(crate) fn conditions() -> Vec<route::Route> {
             "query flag",
         ),
         said(
+            {
+                let specifier = QueryParameterMatchSpecifier::PresentMatch(false);
+                route::RouteMatch {
+                    query_parameters: vec![query("gone", specifier)],
+                    ..path_prefix("/absent")
+                }
+            },
+            "query gone",
+        ),
+        said(path_prefix("/absent"), "another query"),
+        said(
             when(&|condition| {
                 let range = By::RangeMatch(envoy_types::pb::envoy::r#type::v3::Int64Range {
                     start: -5,
@@ -940,6 +951,10 @@ pub(crate) fn cases() -> Vec<Case> {
     for (index, query) in queries.iter().enumerate() {
         let request = get("/when", "").replace("?case", &format!("?{query}&case"));
         add(&format!("when-query-{index}"), &outbound, request);
+    }
+    for query in ["gone", "gone=1", "other"] {
+        let request = get("/absent", "").replace("?case", &format!("?{query}&case"));
+        add(&format!("absent-{query}"), &outbound, request);
     }
     fault_cases(&mut add);
     retry_cases(&mut add);

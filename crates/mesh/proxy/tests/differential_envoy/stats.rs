@@ -250,6 +250,119 @@ async fn both_count_and_show_the_same_under_the_same_names() {
     agent.shutdown(Duration::from_secs(1)).await;
 }
 
+/// The bounds of histograms, in each of the pages' forms, and how many values there are.
+async fn bounds(admin: SocketAddr) -> BTreeMap<String, Vec<String>> {
+    let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut add = |name: String, bound: String| all.entry(name).or_default().push(bound);
+    let is_meant = |name: &str| {
+        ["cluster.origin.upstream_", "http.test.downstream_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+    };
+    let page = get(admin, "/stats/prometheus").await.expect("a page").body;
+    for line in page.lines() {
+        let Some((metric, rest)) = line.split_once("_bucket{") else {
+            continue;
+        };
+        let of_requests = ["\"origin\"", "\"test\""]
+            .iter()
+            .any(|of| rest.contains(of));
+        let bound = rest
+            .split("le=\"")
+            .nth(1)
+            .and_then(|rest| rest.split('"').next());
+        if of_requests && !metric.contains("upstream_cx_length") {
+            let bound = bound.expect("a bound");
+            add(format!("prometheus {metric}"), bound.to_owned());
+        }
+    }
+    for form in ["cumulative", "disjoint"] {
+        let path = format!("/stats?type=Histograms&histogram_buckets={form}");
+        let page = get(admin, &path).await.expect("a page").body;
+        for line in page.lines().filter(|line| is_meant(line)) {
+            let (name, values) = line.split_once(": ").expect("a name");
+            for value in values.split(' ').filter(|value| value.starts_with('B')) {
+                let (bound, _) = value.split_once('(').expect("counts");
+                add(format!("{form} {name}"), bound.to_owned());
+            }
+        }
+        let page = get(admin, &format!("{path}&format=json"))
+            .await
+            .expect("a page")
+            .body;
+        let stats: Value = serde_json::from_str(&page).expect("JSON");
+        let histograms = stats["stats"].as_array().expect("a list").last().cloned();
+        let histograms = histograms.unwrap_or_default()["histograms"].clone();
+        for one in histograms.as_array().expect("a list") {
+            let name = one["name"].as_str().expect("a name");
+            for bucket in one["buckets"].as_array().expect("a list") {
+                if is_meant(name) {
+                    add(
+                        format!("{form} json {name}"),
+                        bucket["upper_bound"].to_string(),
+                    );
+                }
+            }
+        }
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_have_the_buckets_that_are_asked_for() {
+    let Some(binary) = envoy::binary() else {
+        return;
+    };
+    let settings = bootstrap::histogram_settings(
+        r#"{"cluster.origin.upstream_rq": [250, 0.1, 2.5, 1800000, 12345678], "http.test.downstream_rq": [7]}"#,
+    );
+    let settings = settings.expect("valid");
+    let meshes = Meshes::edited(&binary, |file| {
+        file["stats_config"]["histogram_bucket_settings"] = settings.clone();
+    })
+    .await;
+    let admins = [meshes.agent.admin_address(), meshes.envoy.admin()];
+    let benches = [&meshes.ours, &meshes.envoys];
+    let mut all = Vec::new();
+    for (bench, admin) in benches.into_iter().zip(admins) {
+        get(bench.addresses.listeners["outbound"], "/ok")
+            .await
+            .expect("an answer");
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            // Envoy merges histograms every few seconds.
+            let found = bounds(admin.expect("an address")).await;
+            let is_there = |name: &str| found.keys().any(|known| known == name);
+            if is_there("cumulative http.test.downstream_rq_time")
+                && is_there("prometheus envoy_cluster_upstream_rq_time")
+                && is_there("prometheus envoy_cluster_upstream_cx_connect_ms")
+            {
+                all.push(found);
+                break;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{found:#?}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+    let [ours, envoys] = &all[..] else {
+        unreachable!("there are two");
+    };
+    for (name, envoys) in envoys {
+        if let Some(ours) = ours.get(name) {
+            assert_eq!(ours, envoys, "{name}: ours, and Envoy's");
+        }
+    }
+    let asked = &ours["prometheus envoy_cluster_upstream_rq_time"];
+    assert_eq!(asked.len(), 6, "{asked:?}");
+    assert_eq!(
+        ours["prometheus envoy_http_downstream_rq_time"],
+        ["7", "+Inf"]
+    );
+    let usual = &ours["prometheus envoy_cluster_upstream_cx_connect_ms"];
+    assert_eq!(usual.len(), 20, "{usual:?}");
+    meshes.agent.shutdown(Duration::from_secs(1)).await;
+}
+
 fn differences(ours: &BTreeMap<String, Value>, envoys: &BTreeMap<String, Value>) -> String {
     let mut report = String::new();
     for (name, envoys) in envoys {

@@ -2,10 +2,11 @@
 //! same outcome.
 
 #[path = "../differential_envoy/envoy.rs"]
-mod envoy;
+pub(crate) mod envoy;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
@@ -43,6 +44,7 @@ use tokio::time::Instant;
 use crate::authority::{Authority, Pair, Wish};
 use crate::client::{Client, exchange_over};
 use crate::inspection::{listener_filter, tcp_chain};
+use crate::logs::{lines, of_connections, of_requests};
 use crate::world::{TRUE, Told, alpn, inline, mesh_context, originating, terminating};
 use crate::xds_support::http::{Message, Origin, get};
 use crate::xds_support::{ControlPlane, PATIENCE, free_address};
@@ -118,6 +120,7 @@ fn told(
     at: &BTreeMap<&'static str, SocketAddr>,
     (origin, other): (SocketAddr, SocketAddr),
     people: &People,
+    logs: &Path,
 ) -> Told {
     let upstream = |ids: &'static [&'static str]| {
         move |cluster: &mut envoy_types::pb::envoy::config::cluster::v3::Cluster| {
@@ -131,14 +134,21 @@ fn told(
             listener.stat_prefix = name.to_owned();
         }
     };
+    let logged = |name: &'static str| {
+        move |listener: &mut listener::Listener, mut manager: HttpConnectionManager| {
+            listener.stat_prefix = name.to_owned();
+            manager.access_log = of_requests(logs, name);
+            listener.filter_chains[0].filters = filter(manager);
+        }
+    };
     let mut told = Told::default()
         .cluster("origin", origin, |_| ())
         .cluster("other", other, |_| ())
         .cluster("right", at["append"], upstream(&[SERVER]))
         .cluster("wrong", at["append"], upstream(&["spiffe://elsewhere/"]))
         .http("plain", at["plain"], "origin", named("plain"))
-        .http("right", at["right"], "right", named("right"))
-        .http("wrong", at["wrong"], "wrong", named("wrong"))
+        .http("right", at["right"], "right", logged("right"))
+        .http("wrong", at["wrong"], "wrong", logged("wrong"))
         .http(
             "proxied",
             at["proxied"],
@@ -174,6 +184,8 @@ fn told(
         told = told.http(name, at[name], "origin", |listener, mut manager| {
             listener.stat_prefix = name.to_owned();
             listener.filter_chains[0].transport_socket = mutual();
+            manager.access_log = of_requests(logs, name);
+            listener.access_log = of_connections(logs, &format!("{name}-connections"));
             manager.forward_client_cert_details = mode as i32;
             manager.set_current_client_cert_details = Some(SetCurrentClientCertDetails {
                 subject: TRUE,
@@ -296,6 +308,7 @@ struct Side {
     at: BTreeMap<&'static str, SocketAddr>,
     origin: Origin,
     other: Origin,
+    logs: tempfile::TempDir,
 }
 
 impl Side {
@@ -310,6 +323,7 @@ impl Side {
             at,
             origin: Origin::start("origin").await,
             other: Origin::start("other").await,
+            logs: tempfile::tempdir().expect("a directory"),
         }
     }
 
@@ -551,6 +565,20 @@ async fn counts(admin: SocketAddr) -> Vec<String> {
         .to_vec()
 }
 
+/// Waits until an Envoy does what it is told.
+pub(crate) async fn is_ready(envoy: &envoy::Envoy) {
+    let deadline = Instant::now() + PATIENCE;
+    let is_ready =
+        |admin| async move { get(admin, "/ready").await.is_ok_and(|a| a.status() == 200) };
+    while !match envoy.admin() {
+        Some(admin) => is_ready(admin).await,
+        None => false,
+    } {
+        assert!(Instant::now() < deadline, "Envoy says:\n{}", envoy.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_clients_are_served_in_the_same_way_as_by_envoy() {
     let Some(binary) = envoy::binary() else {
@@ -572,7 +600,8 @@ async fn the_same_clients_are_served_in_the_same_way_as_by_envoy() {
         })
     };
     for (node, side) in [("ours", &ours), ("envoys", &envoys)] {
-        let told = told(&side.at, (side.origin.address, side.other.address), &people);
+        let origins = (side.origin.address, side.other.address);
+        let told = told(&side.at, origins, &people, side.logs.path());
         plane
             .worlds
             .set(node, told.identity(&authority, &own).snapshot());
@@ -585,16 +614,8 @@ async fn the_same_clients_are_served_in_the_same_way_as_by_envoy() {
     tokio::time::timeout(PATIENCE, agent.ready())
         .await
         .expect("ready");
+    is_ready(&envoy).await;
     let deadline = Instant::now() + PATIENCE;
-    let is_ready =
-        |admin| async move { get(admin, "/ready").await.is_ok_and(|a| a.status() == 200) };
-    while !match envoy.admin() {
-        Some(admin) => is_ready(admin).await,
-        None => false,
-    } {
-        assert!(Instant::now() < deadline, "Envoy says:\n{}", envoy.log());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
     assert_eq!(plane.ads.counters().nacks, 0, "{:?}", plane.ads.proxies());
 
     let (our_lines, envoy_lines) = tokio::join!(ours.run(&people), envoys.run(&people));
@@ -614,6 +635,27 @@ async fn the_same_clients_are_served_in_the_same_way_as_by_envoy() {
         assert!(
             !is_late,
             "ours {our_counts:#?}, and Envoy's {envoy_counts:#?}"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    loop {
+        let (our_lines, envoy_lines) = (lines(ours.logs.path()), lines(envoys.logs.path()));
+        if our_lines == envoy_lines {
+            break;
+        }
+        let only = |these: &BTreeMap<_, _>, those: &BTreeMap<_, _>| -> Vec<_> {
+            let differs = |line: &(&String, &usize)| those.get(line.0) != Some(line.1);
+            let others = these.iter().filter(differs);
+            others
+                .map(|(line, count)| format!("{count} {line}"))
+                .collect()
+        };
+        let is_late = Instant::now() > deadline;
+        assert!(
+            !is_late,
+            "ours {:#?}, and Envoy's {:#?}",
+            only(&our_lines, &envoy_lines),
+            only(&envoy_lines, &our_lines)
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -1,5 +1,7 @@
 //! Bookinfo as a mesh.
 
+use std::collections::BTreeMap;
+
 use periplus_bookinfo::Role;
 use periplus_local::{Mesh, PlanError, PortPlan, Workload};
 
@@ -24,6 +26,7 @@ pub(crate) fn bookinfo(port_base: Option<u16>) -> Result<Mesh, PlanError> {
         service_account: format!("bookinfo-{role}"),
         service_port: SERVICE_PORT,
         instance: None,
+        annotations: BTreeMap::new(),
     })
     .collect();
     let names = workloads.iter().map(|workload| workload.name.as_str());

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use periplus_local::{Mesh, PortPlan, Workload};
+use periplus_proxy::bootstrap::{HISTOGRAM_BUCKETS, histogram_settings};
 use serde::Deserialize;
 use serde_saphyr::{DuplicateKeyPolicy, MessageFormatter as _, UserMessageFormatter};
 
@@ -51,6 +52,9 @@ pub(super) struct Version {
     /// The path that is answered with 200 once it is ready; if there is none, it is when it listens.
     ready: Option<String>,
     service_account: Option<String>,
+    /// What is asked of its sidecars, as by annotations of pods.
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
 }
 
 fn default_namespace() -> String {
@@ -202,6 +206,7 @@ impl Service {
             service_account: (version.service_account.clone()).unwrap_or_else(|| self.name.clone()),
             service_port: self.port,
             instance: several.then_some(number),
+            annotations: version.annotations.clone(),
         }
     }
 }
@@ -227,6 +232,16 @@ impl Version {
         }
         if let Some(account) = &self.service_account {
             check_name(account).context("serviceAccount")?;
+        }
+        for (name, value) in &self.annotations {
+            let of = || format!("annotations: {name}");
+            ensure!(
+                name == HISTOGRAM_BUCKETS,
+                "{}: nobody heeds it here, only {HISTOGRAM_BUCKETS} is heeded",
+                of()
+            );
+            let settings = histogram_settings(value).map_err(anyhow::Error::msg);
+            settings.with_context(of)?;
         }
         Ok(())
     }
@@ -270,6 +285,7 @@ services:
     command: [./stock, --new]
     directory: next
     serviceAccount: stock-next
+    annotations: {sidecar.istio.io/statsHistogramBuckets: '{"istiocustom": [1, 10]}'}
 "#;
 
     #[test]
@@ -284,6 +300,12 @@ services:
         assert_eq!((front.service_port, front.instance), (80, None));
         assert_eq!((first.instance, second.instance), (Some(0), Some(1)));
         assert_eq!(next.service_account, "stock-next");
+        let annotations = &mesh.sidecar(next).metadata["ANNOTATIONS"];
+        assert_eq!(
+            annotations[HISTOGRAM_BUCKETS],
+            r#"{"istiocustom": [1, 10]}"#
+        );
+        assert_eq!(mesh.sidecar(front).metadata.get("ANNOTATIONS"), None);
         let process = |workload| file.process(workload, 30_010, Path::new("/shop")).unwrap();
         assert_eq!(process(front).command[2], "--port=30010");
         assert_eq!(process(front).ready.as_deref(), Some("/health"));
@@ -343,6 +365,15 @@ services:
             (
                 "services: [{name: a, port: 1, versions: [{command: [x], replicas: 501}]}]",
                 "they are 501 processes in all, the most is 500",
+            ),
+            (
+                "services: [{name: a, port: 1, versions: [{command: [x], annotations: {a: b}}]}]",
+                "services: a: versions: v1: annotations: a: nobody heeds it here, only sidecar.istio.io/statsHistogramBuckets",
+            ),
+            (
+                "services: [{name: a, port: 1, versions: [{command: [x], annotations: \
+                 {sidecar.istio.io/statsHistogramBuckets: '{\"istiocustom\": [0]}'}}]}]",
+                "annotations: sidecar.istio.io/statsHistogramBuckets: istiocustom: 0 is no bound, it must be more than 0",
             ),
             ("services: [{name: a, port: 70000, versions: []}]", "line 1"),
         ];

@@ -10,14 +10,18 @@ use envoy_types::pb::envoy::extensions::common::ratelimit::v3::{
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3 as pb;
 use envoy_types::pb::envoy::r#type::v3 as types;
 
-use crate::config::check::{At, Refused, duration, flag, ignored, nothing_else};
+use crate::config::check::{At, Refused, duration, flag, nothing_else};
 use crate::config::{edits, fraction, limits};
-use crate::snapshot::{AppendAction, Descriptor, LimitField, OfHost, Part, RateLimit, TokenBucket};
+use crate::snapshot::{
+    AppendAction, Descriptor, LimitField, OfHost, Part, RateLimit, TokenBucket, Wildcard,
+};
 
 /// As in Envoy, a bucket is not filled more often.
 const SHORTEST: Duration = Duration::from_millis(50);
-/// The most descriptors with a bucket of their own.
+/// The most descriptors with a bucket of their own,
 const MOST_DESCRIPTORS: usize = 1024;
+/// and how many of the values of one that is for any have one unless something is said, as with Envoy.
+const DEFAULT_OF_VALUES: usize = 20;
 
 pub(super) fn compile(mut limit: pb::LocalRateLimit, at: &At<'_>) -> Result<RateLimit, Refused> {
     let share = |given: Option<_>, name| match given {
@@ -30,6 +34,17 @@ pub(super) fn compile(mut limit: pb::LocalRateLimit, at: &At<'_>) -> Result<Rate
     let of_host = VhRateLimitsOptions::try_from(std::mem::take(&mut limit.vh_rate_limits));
     let status = limit.status.take().map_or(0, |status| status.code);
     let stage = std::mem::take(&mut limit.stage);
+    let most = limit.max_dynamic_descriptors.take();
+    let most = most.map_or(DEFAULT_OF_VALUES, |most| most.value as usize);
+    if !(1..=MOST_DESCRIPTORS).contains(&most) {
+        let at = at.field("max_dynamic_descriptors");
+        return Err(at.refuse(format!("it must be 1 to {MOST_DESCRIPTORS}")));
+    }
+    let (fixed, wildcards) = descriptors(
+        std::mem::take(&mut limit.descriptors),
+        most,
+        &at.field("descriptors"),
+    )?;
     let compiled = RateLimit {
         stat_prefix: std::mem::take(&mut limit.stat_prefix),
         // As in Envoy, what is no error is none of its answers.
@@ -53,10 +68,8 @@ pub(super) fn compile(mut limit: pb::LocalRateLimit, at: &At<'_>) -> Result<Rate
             std::mem::take(&mut limit.request_headers_to_add_when_not_enforced),
             &at.field("request_headers_to_add_when_not_enforced"),
         )?,
-        descriptors: descriptors(
-            std::mem::take(&mut limit.descriptors),
-            &at.field("descriptors"),
-        )?,
+        descriptors: fixed,
+        wildcards,
         rules: limits::compile(
             std::mem::take(&mut limit.rate_limits),
             &at.field("rate_limits"),
@@ -81,8 +94,6 @@ pub(super) fn compile(mut limit: pb::LocalRateLimit, at: &At<'_>) -> Result<Rate
     if compiled.stat_prefix.is_empty() {
         return Err(at.field("stat_prefix").refuse("it must be given"));
     }
-    // There are no dynamic descriptors.
-    ignored!(limit: max_dynamic_descriptors);
     nothing_else(&limit, at)?;
     Ok(compiled)
 }
@@ -105,25 +116,25 @@ pub(crate) fn bucket(mut given: types::TokenBucket, at: &At<'_>) -> Result<Token
     Ok(TokenBucket::new(most, per_fill, interval))
 }
 
+/// Those with all of their values, and those that have at most so many buckets for the values that come.
+type Descriptors = (Vec<(Descriptor, TokenBucket)>, Vec<Wildcard>);
+
 fn descriptors(
     given: Vec<LocalRateLimitDescriptor>,
+    most: usize,
     at: &At<'_>,
-) -> Result<Vec<(Descriptor, TokenBucket)>, Refused> {
+) -> Result<Descriptors, Refused> {
     if given.len() > MOST_DESCRIPTORS {
         return Err(at.refuse(format!("there must be at most {MOST_DESCRIPTORS}")));
     }
     let mut known = HashSet::new();
-    let mut compiled = Vec::with_capacity(given.len());
+    let (mut fixed, mut wildcards) = (Vec::with_capacity(given.len()), Vec::new());
     for (index, mut one) in given.into_iter().enumerate() {
         let at = &at.index(index);
         let entries = std::mem::take(&mut one.entries).into_iter();
         let entries: Descriptor = entries.map(|entry| (entry.key, entry.value)).collect();
-        if entries
-            .iter()
-            .any(|(key, value)| key.is_empty() || value.is_empty())
-        {
-            let reason = "each key needs a value: those for any value are not supported";
-            return Err(at.field("entries").refuse(reason));
+        if entries.iter().any(|(key, _)| key.is_empty()) {
+            return Err(at.field("entries").refuse("each needs a key"));
         }
         if entries.is_empty() || !known.insert(entries.clone()) {
             let reason = "there must be some, other ones than those of the descriptors before";
@@ -134,9 +145,12 @@ fn descriptors(
         };
         let bucket = bucket(given, &at.field("token_bucket"))?;
         nothing_else(&one, at)?;
-        compiled.push((entries, bucket));
+        match entries.iter().any(|(_, value)| value.is_empty()) {
+            true => wildcards.push(Wildcard::new(entries, bucket, most)),
+            false => fixed.push((entries, bucket)),
+        }
     }
-    Ok(compiled)
+    Ok((fixed, wildcards))
 }
 
 pub(crate) fn fields(

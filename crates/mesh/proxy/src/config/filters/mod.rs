@@ -56,7 +56,17 @@ pub(super) fn compile(
             if index + 1 != count {
                 return Err(at.refuse(NO_ROUTER));
             }
-            router(decode(&config, at)?, &at.field("typed_config"))?;
+            let checked = router(decode(&config, at)?, &at.field("typed_config"))?;
+            if !checked.is_empty() && compiled.iter().any(|one| may_set_headers(&one.filter)) {
+                let own = |filter| HttpFilter {
+                    name: String::new(),
+                    disabled: false,
+                    filter,
+                };
+                let checked: Arc<[String]> = checked.into();
+                compiled.insert(0, own(Filter::Forget(checked.clone())));
+                compiled.push(own(Filter::Strict(checked)));
+            }
             if compiled.len() > MOST_FILTERS {
                 let reason = format!("{count} filters, at most {MOST_FILTERS} are supported");
                 return Err(at.refuse(reason));
@@ -167,8 +177,16 @@ fn of_type(config: &Any, at: &At<'_>) -> Result<Known, Refused> {
     })
 }
 
-/// The headers that it may be told to check. As in Envoy, they are removed before from what comes from outside, and
-/// whatever comes does unless addresses are said to be inside: there is nothing to check.
+/// Whether a filter may put headers into requests.
+fn may_set_headers(filter: &Filter) -> bool {
+    matches!(
+        filter,
+        Filter::Limit(_) | Filter::Jwt(..) | Filter::Authz(_) | Filter::Quota(_)
+    )
+}
+
+/// The headers that the router may be told to check. As in Envoy, they are removed before from what comes from
+/// outside, and whatever comes does: only what filters set there is to be checked.
 const CHECKED: [&str; 5] = [
     "x-envoy-upstream-rq-timeout-ms",
     "x-envoy-upstream-rq-per-try-timeout-ms",
@@ -177,7 +195,8 @@ const CHECKED: [&str; 5] = [
     "x-envoy-retry-grpc-on",
 ];
 
-fn router(mut router: Router, at: &At<'_>) -> Result<(), Refused> {
+/// Which headers it checks.
+fn router(mut router: Router, at: &At<'_>) -> Result<Vec<String>, Refused> {
     let checked = std::mem::take(&mut router.strict_check_headers);
     if let Some(index) = checked
         .iter()
@@ -194,7 +213,8 @@ fn router(mut router: Router, at: &At<'_>) -> Result<(), Refused> {
         false,
         &at.field("reject_connect_request_early_data"),
     )?;
-    nothing_else(&router, at)
+    nothing_else(&router, at)?;
+    Ok(checked)
 }
 
 /// `typed_per_filter_config` of one level of the routes.

@@ -18,10 +18,10 @@ use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use envoy_types::pb::envoy::r#type::metadata::v3 as metadata;
 use envoy_types::pb::envoy::r#type::tracing::v3 as tag;
 use envoy_types::pb::google::protobuf::value::Kind;
+use periplus_xds::istio_peers::TypedStruct;
 use prost::Message as _;
 use serde_json::{Value, json};
 
-use super::super::istio::TypedStruct;
 use super::*;
 
 /// A message of Istio's own, as JSON.
@@ -567,6 +567,19 @@ fn what_istio_could_ask_for_beyond_is_refused_by_name() {
     ] {
         assert_eq!(with("x", config), expected);
     }
+    let mut other = listener_with("l", 80, manager("r"));
+    let protocol = of_istio(
+        "envoy.tcp.metadataexchange.config.MetadataExchange",
+        &json!({"protocol": "other"}),
+    );
+    other.filter_chains[0]
+        .filters
+        .insert(0, filter("x", protocol));
+    assert_eq!(
+        refused(LISTENER, &[pack_any(other)]),
+        "listener \"l\": filter_chains[0].filters[0].typed_config.value.protocol: only \"istio-peer-exchange\" is \
+         supported"
+    );
     let mut cluster = eds_cluster("c");
     cluster.filters = vec![cluster::Filter {
         name: "x".to_owned(),

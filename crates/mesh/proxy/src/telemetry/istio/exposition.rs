@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::series::{HISTOGRAMS, MESSAGES, Series, SeriesList};
 use super::tcp::TcpSeries;
 use super::{Metric, tcp};
-use crate::stats::BOUNDS;
+use crate::stats::{Bounds, USUAL};
 
 /// The most bytes of the page: labels are long, and a histogram has twenty lines.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
@@ -27,15 +27,28 @@ pub(super) struct Sums {
     tcp: tcp::Sums,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Sum {
-    buckets: [u64; 20],
+    bounds: Arc<Bounds>,
+    /// By bound, the last one without; not cumulative. All workers have the same.
+    buckets: Vec<u64>,
     sum: u64,
+}
+
+impl Sum {
+    fn new(bounds: Option<&Arc<Bounds>>) -> Self {
+        let bounds = bounds.unwrap_or(&USUAL).clone();
+        Self {
+            buckets: vec![0; bounds.len() + 1],
+            bounds,
+            sum: 0,
+        }
+    }
 }
 
 impl AddAssign<&Self> for Sum {
     fn add_assign(&mut self, more: &Self) {
-        for (bucket, count) in self.buckets.iter_mut().zip(more.buckets) {
+        for (bucket, count) in self.buckets.iter_mut().zip(&more.buckets) {
             *bucket += count;
         }
         self.sum += more.sum;
@@ -49,10 +62,13 @@ impl Sums {
             *self.requests.entry(labels.clone()).or_default() += series.requests.get();
         }
         let told = series.histograms_labels.iter().zip(&series.histograms);
-        for (sums, (labels, histogram)) in self.histograms.iter_mut().zip(told) {
+        let told = self.histograms.iter_mut().zip(told).enumerate();
+        for (which, (sums, (labels, histogram))) in told {
             let Some(labels) = labels else { continue };
-            let sum = sums.entry(labels.clone()).or_default();
-            for (bucket, count) in sum.buckets.iter_mut().zip(&histogram.buckets) {
+            let (bounds, buckets) = series.buckets(which);
+            let new = || Sum::new(bounds);
+            let sum = sums.entry(labels.clone()).or_insert_with(new);
+            for (bucket, count) in sum.buckets.iter_mut().zip(buckets) {
                 *bucket += count.get();
             }
             sum.sum += histogram.sum.get();
@@ -174,7 +190,8 @@ impl Sum {
     fn push(&self, name: &str, labels: &str, out: &mut String) {
         let comma = if labels.is_empty() { "" } else { "," };
         let mut count = 0;
-        let bounds = BOUNDS.iter().map(|(bound, _)| *bound).chain(["+Inf"]);
+        let bounds = self.bounds.iter().map(|bound| &*bound.text);
+        let bounds = bounds.chain(["+Inf"]);
         for (bucket, bound) in self.buckets.iter().zip(bounds) {
             count += bucket;
             let _ = writeln!(

@@ -4,6 +4,7 @@
 //! at their clusters, and a series under a key of hashes.
 
 mod exposition;
+mod greeting;
 mod peer;
 mod rules;
 mod series;
@@ -20,17 +21,20 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 pub(crate) use self::exposition::exposition;
+pub(crate) use self::greeting::{HEAD, Heard, greeting, hear, passed_over};
 pub use self::peer::Peer;
 pub(crate) use self::peer::PeerCell;
 pub use self::rules::MetricRules;
 pub(crate) use self::rules::{Custom, LabelValue, Metric, RulesView};
 pub(crate) use self::series::SeriesList;
-use self::series::{Labels, Series, cut};
+use self::series::{HISTOGRAMS, Labels, OtherBounds, Series, cut};
 pub(crate) use self::tcp::TcpSeries;
+use crate::bootstrap::HistogramBounds;
 use crate::clock::Micros;
 use crate::flags::Flags;
 use crate::route::Mix;
 use crate::snapshot::Direction;
+use crate::stats::{Bounds, USUAL};
 
 /// The most series of one worker.
 const MOST_SERIES: usize = 2_000;
@@ -46,6 +50,8 @@ pub(crate) struct Metrics {
     lines: Vec<u8>,
     series: RefCell<ByKey<Series>>,
     shared: Arc<SeriesList>,
+    /// The bounds of its histograms, if they are not Envoy's own.
+    bounds: OtherBounds,
     connections: RefCell<ByKey<TcpSeries>>,
     /// Whatever there was no room for.
     rest: RefCell<HashMap<Direction, Arc<Series>>>,
@@ -139,6 +145,12 @@ pub(crate) fn cluster_id(name: &str) -> Option<u64> {
     series::is_istios(name).then(|| id_of(name.as_bytes()))
 }
 
+/// The bounds of a histogram, if they are not Envoy's own: those of its name, which labels follow in Istio's proxies.
+pub(crate) fn bounds_of(all: &HistogramBounds, metric: Metric) -> Option<Arc<Bounds>> {
+    let bounds = all.of(&format!("istiocustom.{}.", metric.name()));
+    (!Arc::ptr_eq(bounds, &USUAL)).then(|| bounds.clone())
+}
+
 /// In place of a status: what is counted are the messages of calls that go on.
 const OF_CALLS: u16 = u16::MAX;
 
@@ -181,6 +193,7 @@ impl Metrics {
         own: Option<&Peer>,
         node_id: &str,
         (shared, expiry): (Arc<SeriesList>, Option<Duration>),
+        bounds: impl Fn(Metric) -> Option<Arc<Bounds>>,
     ) -> Option<Self> {
         let own = Rc::new(own?.clone());
         Some(Self {
@@ -188,6 +201,7 @@ impl Metrics {
             own,
             series: RefCell::default(),
             shared,
+            bounds: HISTOGRAMS.map(bounds),
             connections: RefCell::default(),
             rest: RefCell::default(),
             rest_tcp: RefCell::default(),
@@ -311,7 +325,11 @@ impl Metrics {
             self.shared.count_overflow();
             let mut rest = self.rest.borrow_mut();
             let series = rest.entry(seen.direction).or_insert_with(|| {
-                let series = Arc::new(Series::new(&Labels::overflow(seen.direction), None));
+                let series = Arc::new(Series::new(
+                    &Labels::overflow(seen.direction),
+                    None,
+                    &self.bounds,
+                ));
                 self.shared.push(series.clone());
                 series
             });
@@ -319,7 +337,7 @@ impl Metrics {
         }
         let labels = Labels::of(&self.own, seen);
         self.shared.count_cut(labels.cut);
-        let mut series = Series::new(&labels, seen.custom.as_ref());
+        let mut series = Series::new(&labels, seen.custom.as_ref(), &self.bounds);
         if seen.status == OF_CALLS {
             series.has_messages_only();
         }

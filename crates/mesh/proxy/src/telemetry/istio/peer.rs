@@ -1,10 +1,12 @@
 //! Who is on the other side: the headers `x-envoy-peer-metadata` and `x-envoy-peer-metadata-id`.
 //!
 //! Istio's proxies send a `google.protobuf.Struct` in Base64: `NAME`, `NAMESPACE`, `WORKLOAD_NAME`, `OWNER`,
-//! `CLUSTER_ID`, and in `LABELS` the four labels that telemetry names things by.
+//! `CLUSTER_ID`, and in `LABELS` the four labels that telemetry names things by. Of endpoints that have said nothing
+//! the control plane says it, in their metadata.
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +14,7 @@ use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{Struct, Value};
 use prost::Message as _;
 
-use super::id_of;
+use super::{greeting, id_of};
 
 /// The largest header that is looked at.
 const MOST_BYTES: usize = 8 * 1024;
@@ -28,7 +30,7 @@ pub struct Peer {
     pub(crate) version: String,
     pub(crate) canonical_service: String,
     pub(crate) canonical_revision: String,
-    /// The header that told it.
+    /// The header or the message that told it; empty if it was told by somebody else.
     text: Box<[u8]>,
     /// What stands for that.
     id: u64,
@@ -37,22 +39,74 @@ pub struct Peer {
 /// The peer at one end of a connection or of many: what it said last is kept, so that it need not be read
 /// again.
 #[derive(Debug, Default)]
-pub(crate) struct PeerCell(RefCell<Option<Rc<Peer>>>);
+pub(crate) struct PeerCell(RefCell<Known>);
+
+/// What is known of a peer.
+#[derive(Clone, Debug, Default)]
+enum Known {
+    #[default]
+    Nothing,
+    /// What somebody else says, and nobody has asked for yet.
+    Unread(Arc<str>),
+    Read(Rc<Peer>),
+}
 
 impl PeerCell {
+    #[inline]
     pub(crate) fn get(&self) -> Option<Rc<Peer>> {
-        self.0.borrow().clone()
+        match &*self.0.borrow() {
+            Known::Read(peer) => return Some(peer.clone()),
+            Known::Nothing => return None,
+            Known::Unread(_) => {}
+        }
+        self.read()
+    }
+
+    #[cold]
+    fn read(&self) -> Option<Rc<Peer>> {
+        let mut known = self.0.borrow_mut();
+        let Known::Unread(said) = &*known else {
+            return None;
+        };
+        let peer = Peer::of_endpoint(said).map(Rc::new);
+        *known = peer.clone().map_or(Known::Nothing, Known::Read);
+        peer
     }
 
     /// Takes what a header says, unless that is known or makes no sense.
     pub(crate) fn learn(&self, header: &[u8]) {
+        self.learn_from(header, Peer::read);
+    }
+
+    /// The same of the message that a connection of TCP begins with.
+    pub(crate) fn learn_greeting(&self, message: &[u8]) -> Option<Rc<Peer>> {
+        self.learn_from(message, Peer::read_greeting);
+        // One that somebody else has told has no text.
+        let has_told = |peer: &Rc<Peer>| !message.is_empty() && *peer.text == *message;
+        self.get().filter(has_told)
+    }
+
+    fn learn_from(&self, text: &[u8], read: impl FnOnce(&[u8]) -> Option<Peer>) {
         let mut known = self.0.borrow_mut();
-        if known.as_ref().is_some_and(|peer| *peer.text == *header) {
+        if matches!(&*known, Known::Read(peer) if *peer.text == *text) {
             return;
         }
-        if let Some(peer) = Peer::read(header) {
-            *known = Some(Rc::new(peer));
+        if let Some(peer) = read(text) {
+            *known = Known::Read(Rc::new(peer));
         }
+    }
+
+    /// Takes what the control plane says of it, until it says something itself.
+    pub(crate) fn suppose(&self, said: Option<&Arc<str>>) {
+        let mut known = self.0.borrow_mut();
+        if !matches!(&*known, Known::Read(peer) if !peer.text.is_empty()) {
+            *known = said.map_or(Known::Nothing, |said| Known::Unread(said.clone()));
+        }
+    }
+
+    /// Takes what is known of it elsewhere.
+    pub(crate) fn take_over(&self, other: &Self) {
+        *self.0.borrow_mut() = other.0.borrow().clone();
     }
 }
 
@@ -83,8 +137,23 @@ impl Peer {
                 version => version.to_owned(),
             };
         }
-        let text = peer.encode();
+        let text = STANDARD.encode(peer.metadata().encode_to_vec());
         Some(peer.told_by(text.as_bytes()))
+    }
+
+    /// What an endpoint's metadata says: `WORKLOAD;NAMESPACE;CANONICAL NAME;CANONICAL REVISION;CLUSTER`.
+    fn of_endpoint(said: &str) -> Option<Self> {
+        let mut parts = said.split(';').map(str::to_owned);
+        let mut next = || parts.next();
+        Some(Self {
+            workload: next()?,
+            namespace: next()?,
+            canonical_service: next()?,
+            canonical_revision: next()?,
+            cluster: next()?,
+            id: id_of(said.as_bytes()),
+            ..Self::default()
+        })
     }
 
     /// What a header says.
@@ -95,6 +164,12 @@ impl Peer {
         let bytes = STANDARD.decode(header).ok()?;
         let metadata = Struct::decode(&*bytes).ok()?;
         Some(Self::of_metadata(&metadata).told_by(header))
+    }
+
+    /// What the message says that a connection of TCP begins with.
+    fn read_greeting(message: &[u8]) -> Option<Self> {
+        let metadata = greeting::metadata_of(message)?;
+        Some(Self::of_metadata(&metadata).told_by(message))
     }
 
     fn told_by(mut self, header: &[u8]) -> Self {
@@ -155,7 +230,8 @@ impl Peer {
         &self.text
     }
 
-    fn encode(&self) -> String {
+    /// What it says of itself.
+    pub(super) fn metadata(&self) -> Struct {
         let owner = format!(
             "kubernetes://apis/apps/v1/namespaces/{}/deployments/{}",
             self.namespace, self.workload
@@ -179,7 +255,7 @@ impl Peer {
             .extend(fields([("CLUSTER_ID", &self.cluster)]).fields);
         let kind = Some(Kind::StructValue(labels));
         all.fields.insert("LABELS".to_owned(), Value { kind });
-        STANDARD.encode(all.encode_to_vec())
+        all
     }
 
     /// The lines of a head that tell it.

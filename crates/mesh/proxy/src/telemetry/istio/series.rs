@@ -8,7 +8,7 @@ use super::exposition::Sums;
 use super::tcp::TcpSeries;
 use super::{Custom, MOST_SERIES, Metric, Observation, Peer, Protocol, Service};
 use crate::snapshot::Direction;
-use crate::stats::{BOUNDS, Count, push_label};
+use crate::stats::{BOUNDS, Bounds, Count, push_label};
 use crate::upstream::ClusterState;
 
 /// The most bytes of a label's value: names in DNS have at most 253.
@@ -26,11 +26,12 @@ pub(super) fn cut(value: &str) -> &str {
     }
 }
 
-/// Envoy's bounds, for milliseconds and bytes alike, of whole numbers.
-const LIMITS: [u64; BOUNDS.len()] = {
-    let mut limits = [0; BOUNDS.len()];
+/// Envoy's bounds, for milliseconds and bytes alike, of whole numbers, and behind them ones that nothing is above: of a power
+/// of two of bounds each index is within, which need not be checked.
+const LIMITS: [u64; BOUNDS.len().next_power_of_two()] = {
+    let mut limits = [u64::MAX; BOUNDS.len().next_power_of_two()];
     let mut at = 0;
-    while at < limits.len() {
+    while at < BOUNDS.len() {
         limits[at] = BOUNDS[at].1;
         at += 1;
     }
@@ -52,6 +53,8 @@ pub(crate) struct Series {
     /// As [`HISTOGRAMS`] has them.
     pub(super) histograms_labels: [Option<Arc<str>>; 3],
     pub(super) histograms: [Histogram; 3],
+    /// Those whose bounds are not Envoy's own, and what is counted between them.
+    bounded: Option<Box<[Option<Bounded>; 3]>>,
     /// As [`MESSAGES`] has them.
     pub(super) messages_labels: [Option<Arc<str>>; 2],
     pub(super) messages: [Count; 2],
@@ -71,6 +74,26 @@ impl Histogram {
     }
 }
 
+/// Bounds other than Envoy's own, by [`HISTOGRAMS`]; none where they are these.
+pub(crate) type OtherBounds = [Option<Arc<Bounds>>; 3];
+
+/// The buckets of a histogram between other bounds.
+#[derive(Debug)]
+struct Bounded {
+    bounds: Arc<Bounds>,
+    /// Not cumulative.
+    buckets: Box<[Count]>,
+}
+
+impl Bounded {
+    fn new(bounds: &Arc<Bounds>) -> Self {
+        Self {
+            bounds: bounds.clone(),
+            buckets: (0..=bounds.len()).map(|_| Count::default()).collect(),
+        }
+    }
+}
+
 /// The bucket of a value. Between two powers of two there is at most one bound, so that one comparison
 /// tells.
 #[inline]
@@ -82,7 +105,7 @@ fn bucket_of(value: u64) -> usize {
         while bits < 65 {
             let least = 1_u64 << (bits - 1);
             let mut bucket = 0;
-            while bucket < LIMITS.len() && LIMITS[bucket] < least {
+            while LIMITS[bucket] < least {
                 bucket += 1;
             }
             of_bits[bits] = bucket as u8;
@@ -91,12 +114,14 @@ fn bucket_of(value: u64) -> usize {
         of_bits
     };
     let at = usize::from(OF_BITS[(u64::BITS - value.leading_zeros()) as usize]);
-    at + usize::from(LIMITS.get(at).is_some_and(|limit| *limit < value))
+    at + usize::from(LIMITS[at % LIMITS.len()] < value)
 }
 
 impl Series {
-    pub(super) fn new(labels: &Labels, custom: Option<&Custom<'_>>) -> Self {
+    pub(super) fn new(labels: &Labels, custom: Option<&Custom<'_>>, bounds: &OtherBounds) -> Self {
         let requests = labels.of_metric(Metric::Requests, custom);
+        let is_bounded = bounds.iter().any(Option::is_some);
+        let bounded = || bounds.each_ref().map(|it| it.as_ref().map(Bounded::new));
         Self {
             histograms_labels: match custom {
                 Some(_) => HISTOGRAMS.map(|metric| labels.of_metric(metric, custom)),
@@ -109,7 +134,31 @@ impl Series {
             requests_labels: requests,
             requests: Count::default(),
             histograms: Default::default(),
+            bounded: is_bounded.then(|| Box::new(bounded())),
             messages: Default::default(),
+        }
+    }
+
+    /// The bounds of a histogram's buckets if they are not Envoy's own, and the buckets.
+    pub(super) fn buckets(&self, histogram: usize) -> (Option<&Arc<Bounds>>, &[Count]) {
+        let bounded = self.bounded.as_ref();
+        match bounded.and_then(|bounded| bounded[histogram].as_ref()) {
+            Some(bounded) => (Some(&bounded.bounds), &bounded.buckets),
+            None => (None, &self.histograms[histogram].buckets),
+        }
+    }
+
+    #[cold]
+    fn add_bounded(&self, bounded: &[Option<Bounded>; 3], values: [u64; 3]) {
+        let each = self.histograms.iter().zip(bounded).zip(values);
+        for ((histogram, bounded), value) in each {
+            match bounded {
+                None => histogram.add(value),
+                Some(bounded) => {
+                    bounded.buckets[bounded.bounds.bucket_of(value)].increment();
+                    histogram.sum.add(value);
+                }
+            }
         }
     }
 
@@ -122,8 +171,13 @@ impl Series {
     pub(super) fn add(&self, seen: &Observation<'_>) {
         self.requests.increment();
         let values = [seen.millis, seen.request_bytes, seen.response_bytes];
-        for (histogram, value) in self.histograms.iter().zip(values) {
-            histogram.add(value);
+        match &self.bounded {
+            None => {
+                for (histogram, value) in self.histograms.iter().zip(values) {
+                    histogram.add(value);
+                }
+            }
+            Some(bounded) => self.add_bounded(bounded, values),
         }
         for (count, messages) in self.messages.iter().zip(seen.messages) {
             count.add(messages);

@@ -13,7 +13,7 @@ fn text(value: &str) -> Value {
     }
 }
 
-fn node(workload: &str) -> Peer {
+pub(super) fn node(workload: &str) -> Peer {
     let labels = Struct {
         fields: [("app", workload), ("version", "v1")]
             .map(|(key, value)| (key.to_owned(), text(value)))
@@ -36,7 +36,67 @@ fn metrics(list: &Arc<SeriesList>) -> Metrics {
 
 fn metrics_for(list: &Arc<SeriesList>, expiry: Option<Duration>) -> Metrics {
     let own = node("productpage");
-    Metrics::new(Some(&own), "id", (list.clone(), expiry)).expect("metadata")
+    Metrics::new(Some(&own), "id", (list.clone(), expiry), |_| None).expect("metadata")
+}
+
+#[test]
+fn histograms_may_have_other_bounds() {
+    let list = Arc::<SeriesList>::default();
+    let own = node("productpage");
+    let other = Arc::new(Bounds::new(vec![0.5, 5.0, 7.0]));
+    let metrics = Metrics::new(Some(&own), "id", (list.clone(), None), |metric| {
+        (metric == Metric::Duration).then(|| other.clone())
+    });
+    let metrics = metrics.expect("metadata");
+    for millis in [0, 5, 6, 7, 8] {
+        metrics.observe(&Observation {
+            millis,
+            ..seen(200)
+        });
+    }
+    let mut page = String::new();
+    // As of two workers.
+    exposition([&*list, &*list].into_iter(), &mut page);
+    let of = |metric: &str| -> Vec<(String, String)> {
+        let lines = page.lines().filter(|line| line.starts_with(metric));
+        let bound = |line: &str| {
+            let (_, rest) = line.split_once("le=\"")?;
+            let (bound, count) = rest.split_once("\"} ")?;
+            Some((bound.to_owned(), count.to_owned()))
+        };
+        lines.filter_map(bound).collect()
+    };
+    let expected = [("0.5", "2"), ("5", "4"), ("7", "8"), ("+Inf", "10")];
+    let expected = expected.map(|(bound, count)| (bound.to_owned(), count.to_owned()));
+    assert_eq!(of("istio_request_duration_milliseconds_bucket"), expected);
+    assert!(page.contains("istio_request_duration_milliseconds_sum"));
+    assert_eq!(of("istio_request_bytes_bucket").len(), 20);
+}
+
+#[test]
+fn what_others_say_of_a_peer_holds_until_it_speaks() {
+    let cell = PeerCell::default();
+    let said: Arc<str> = "reviews-v1;default;reviews;v1;c2".into();
+    cell.suppose(Some(&said));
+    let told = cell.get().expect("what is said");
+    assert_eq!((&*told.workload, &*told.cluster), ("reviews-v1", "c2"));
+    assert_eq!((&*told.app, &*told.canonical_revision), ("", "v1"));
+    // Newer things are said, and nothing.
+    let newer: Arc<str> = "reviews-v2;default;reviews;v2;c2".into();
+    cell.suppose(Some(&newer));
+    assert_eq!(cell.get().expect("what is said").workload, "reviews-v2");
+    cell.suppose(None);
+    assert_eq!(cell.get(), None);
+    // What makes no sense is nothing.
+    cell.suppose(Some(&"a;b;c".into()));
+    assert_eq!(cell.get(), None);
+    cell.suppose(Some(&said));
+    cell.learn(node("details").text());
+    cell.suppose(Some(&newer));
+    assert_eq!(cell.get().expect("what it said").workload, "details");
+    let again = PeerCell::default();
+    again.take_over(&cell);
+    assert_eq!(again.get(), cell.get());
 }
 
 fn cluster(name: &str) -> Service<'_> {

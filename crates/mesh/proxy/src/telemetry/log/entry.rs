@@ -14,6 +14,7 @@ use crate::http1::request::RequestHead;
 use crate::policy::Metadata;
 use crate::snapshot::{Cluster, RequestField};
 use crate::tls::Secured;
+use crate::upstream::Ready;
 
 /// A request or a connection that has ended.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ pub(crate) struct Entry<'a> {
     /// Nothing in the cluster's names has to be escaped in JSON.
     pub(crate) has_plain_cluster: bool,
     pub(crate) upstream: Option<Upstream<'a>>,
-    /// Why there was no connection to the endpoint.
+    /// Why there was no TLS with the endpoint; with the client, if there is no cluster.
     pub(crate) transport_failure: Option<&'a str>,
     pub(crate) route: Option<&'a str>,
     pub(crate) span: Option<&'a SpanContext>,
@@ -103,6 +104,8 @@ pub(crate) struct Upstream<'a> {
     pub(crate) is_connected: bool,
     /// Of HTTP, once there is a connection.
     pub(crate) protocol: Option<&'static str>,
+    /// Of a client's connection: when the endpoint was chosen, and what came of it.
+    pub(crate) of_connection: Option<(Micros, &'a Ready)>,
 }
 
 impl<'a> Entry<'a> {
@@ -155,6 +158,26 @@ impl<'a> Entry<'a> {
         let endpoint = self.upstream.as_ref();
         let is_connected = endpoint.is_some_and(|endpoint| endpoint.is_connected);
         self.request_complete.filter(|_| is_connected)
+    }
+
+    /// Why there was no TLS with the client.
+    pub(super) fn client_failure(&self) -> Option<&'a str> {
+        self.transport_failure.filter(|_| self.cluster.is_none())
+    }
+
+    /// Why there was no TLS with the endpoint.
+    pub(super) fn upstream_failure(&self) -> Option<&'a str> {
+        self.transport_failure.filter(|_| self.cluster.is_some())
+    }
+
+    /// When the endpoint was chosen, and when there was a connection to it, or none was to be had; kept where a log
+    /// tells it.
+    pub(super) fn ready(&self) -> Option<(Micros, &'a Ready)> {
+        let Some(whole) = self.whole else {
+            return self.upstream.and_then(|upstream| upstream.of_connection);
+        };
+        let attempt = whole.exchange.attempt.as_ref()?;
+        Some((attempt.begin, attempt.ready()?))
     }
 
     /// How long it took.

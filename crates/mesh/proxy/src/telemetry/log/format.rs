@@ -3,6 +3,7 @@
 use super::entry::Entry;
 use super::json::Json;
 use super::operator::{Operator, Simple};
+use super::rare::Rare;
 use super::value::Kind;
 
 /// Envoy's default.
@@ -71,6 +72,10 @@ impl Format {
         self.any(Operator::needs_upstream_local)
     }
 
+    pub(super) fn needs_birth(&self) -> bool {
+        self.any(Operator::needs_birth)
+    }
+
     pub(super) fn needs_upstream_head(&self) -> bool {
         self.any(|operator| matches!(operator, Operator::Rare(rare) if rare.needs_upstream_head()))
     }
@@ -122,6 +127,14 @@ impl Operator {
             self,
             Self::Simple(UpstreamLocalAddress | UpstreamLocalIp | UpstreamLocalPort)
         )
+    }
+
+    fn needs_birth(&self) -> bool {
+        match self {
+            Self::Between(from, to, _) => from.is_of_connection() || to.is_of_connection(),
+            Self::Rare(Rare::Known(known)) => known.needs_birth(),
+            _ => false,
+        }
     }
 
     fn tells_decisions(&self) -> bool {
@@ -205,6 +218,11 @@ impl Template {
     /// Whether it tells of the proxy's own address on the way to the endpoint.
     pub(crate) fn needs_upstream_local(&self) -> bool {
         self.any(Operator::needs_upstream_local)
+    }
+
+    /// Whether it tells how the connection to the endpoint came to be.
+    pub(crate) fn needs_birth(&self) -> bool {
+        self.any(Operator::needs_birth)
     }
 
     /// Whether it tells what rules have decided.

@@ -234,19 +234,26 @@ fn end_text(begin: usize, out: &mut Vec<u8>) {
 fn is_plain(begin: usize, out: &mut Vec<u8>) -> bool {
     const TOGETHER: usize = 16;
     let mut special = [false; TOGETHER];
-    let mut look = |bytes: &[u8; TOGETHER]| {
-        for (special, byte) in special.iter_mut().zip(bytes) {
-            let is_visible = byte.wrapping_sub(b' ') <= b'~' - b' ';
-            *special |= !is_visible | (*byte == b'"') | (*byte == b'\\');
-        }
-    };
     let end = out.len();
     if end - begin < TOGETHER {
         out.extend_from_slice(&[b' '; TOGETHER]);
     }
     let text = &out[begin..];
-    text.as_chunks().0.iter().for_each(&mut look);
-    text.last_chunk().into_iter().for_each(look);
+    for bytes in text.as_chunks().0 {
+        look(&mut special, bytes);
+    }
+    if let Some(bytes) = text.last_chunk() {
+        look(&mut special, bytes);
+    }
     out.truncate(end);
     special == [false; TOGETHER]
+}
+
+/// Marks the bytes that JSON shows otherwise.
+#[inline(always)]
+fn look<const N: usize>(special: &mut [bool; N], bytes: &[u8; N]) {
+    for (special, byte) in special.iter_mut().zip(bytes) {
+        let is_visible = byte.wrapping_sub(b' ') <= b'~' - b' ';
+        *special |= !is_visible | (*byte == b'"') | (*byte == b'\\');
+    }
 }

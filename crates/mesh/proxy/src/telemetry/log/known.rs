@@ -8,7 +8,7 @@ use super::entry::{Entry, Whole};
 use super::time::TimeFormat;
 use super::value::{Kind, number, shown, text};
 use crate::exchange::NOTHING;
-use crate::tls::Certificate;
+use crate::tls::{Certificate, Secured, fingerprint, fingerprint_1};
 use crate::xfcc::pem_in_url;
 
 /// What is asked for.
@@ -16,6 +16,12 @@ use crate::xfcc::pem_in_url;
 pub(crate) enum Known {
     /// `%CONNECTION_ID%`
     Connection,
+    /// `%UPSTREAM_CONNECTION_ID%`
+    UpstreamConnection,
+    /// `%UPSTREAM_CONNECTION_POOL_READY_DURATION%`: how long the attempt has waited for a connection.
+    PoolReady,
+    /// `%DOWNSTREAM_TRANSPORT_FAILURE_REASON%`: why there is no TLS with the client.
+    ClientFailure,
     /// `%FILTER_CHAIN_NAME%`
     Chain,
     /// `%UNIQUE_ID%`: a new one for each line.
@@ -42,12 +48,27 @@ pub(crate) enum Known {
     DirectLocalIp,
     /// `%DOWNSTREAM_PEER_ISSUER%` and others.
     Certificate { is_upstream: bool, part: Part },
+    /// `%DOWNSTREAM_PEER_CHAIN_SERIALS%` and others: of all certificates that the client has shown.
+    PeerChain(OfChain),
+    /// `%LOCAL_REPLY_BODY%`, which in Envoy too is for the formats of answers, and empty in logs.
+    Empty,
+    /// `%DOWNSTREAM_TLS_SESSION_ID%`: sessions of TLS 1.3 have none.
+    SessionId,
+}
+
+/// What is told of each certificate of a chain.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum OfChain {
+    Sha256,
+    Sha1,
+    Serial,
 }
 
 /// What a peer's certificate says.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Part {
     Issuer,
+    Sha1,
     /// `PEER_CERT`: all of it, as PEM in a URL.
     Whole,
     Begin(TimeFormat),
@@ -74,6 +95,9 @@ impl Known {
             "PEER_CERT" => certificate(Part::Whole),
             _ => match name {
                 "CONNECTION_ID" => Self::Connection,
+                "UPSTREAM_CONNECTION_ID" => Self::UpstreamConnection,
+                "UPSTREAM_CONNECTION_POOL_READY_DURATION" => Self::PoolReady,
+                "DOWNSTREAM_TRANSPORT_FAILURE_REASON" => Self::ClientFailure,
                 "FILTER_CHAIN_NAME" => Self::Chain,
                 "UNIQUE_ID" => Self::Unique,
                 "REQUEST_TX_DURATION" => Self::RequestSent,
@@ -86,6 +110,16 @@ impl Known {
                     Self::Attempted { with_port: false }
                 }
                 "UPSTREAM_HOST_NAME_WITHOUT_PORT" => Self::Host,
+                "DOWNSTREAM_PEER_FINGERPRINT_1" => certificate(Part::Sha1),
+                "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256" => Self::PeerChain(OfChain::Sha256),
+                "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1" => Self::PeerChain(OfChain::Sha1),
+                "DOWNSTREAM_PEER_CHAIN_SERIALS" => Self::PeerChain(OfChain::Serial),
+                "DOWNSTREAM_TLS_SESSION_ID" => Self::SessionId,
+                "UPSTREAM_TLS_SESSION_ID" => {
+                    let reason = "the library for TLS does not tell the ids of sessions";
+                    return Err(format!("%{name}% is not supported: {reason}"));
+                }
+                "LOCAL_REPLY_BODY" => Self::Empty,
                 "DOWNSTREAM_DIRECT_REMOTE_PORT" => Self::DirectRemotePort,
                 "DOWNSTREAM_DIRECT_LOCAL_PORT" => Self::DirectLocalPort,
                 "DOWNSTREAM_DIRECT_LOCAL_ADDRESS_WITHOUT_PORT" => Self::DirectLocalIp,
@@ -147,10 +181,25 @@ impl Known {
         )
     }
 
+    /// Whether it asks how the connection to the endpoint came to be.
+    pub(super) fn needs_birth(&self) -> bool {
+        matches!(self, Self::UpstreamConnection | Self::PoolReady)
+    }
+
     pub(super) fn append(&self, entry: &Entry<'_>, out: &mut Vec<u8>) -> Kind {
         let endpoint = entry.upstream.as_ref();
         match self {
             Self::Connection => number(entry.connection, out),
+            Self::UpstreamConnection => {
+                let opened = entry.ready().and_then(|(_, ready)| ready.connection);
+                number(Some(opened.map_or(0, |opened| opened.number)), out)
+            }
+            Self::PoolReady => {
+                let waited = entry.ready();
+                let waited = waited.map(|(begin, ready)| ready.at.saturating_sub(begin) / 1000);
+                number(waited, out)
+            }
+            Self::ClientFailure => text(entry.client_failure(), out),
             Self::Chain => text(entry.chain, out),
             Self::Unique => {
                 let random = fastrand::u128(..).to_be_bytes();
@@ -175,6 +224,13 @@ impl Known {
                 number(entry.direct_local.map(|local| local.port().into()), out)
             }
             Self::DirectLocalIp => shown(entry.direct_local.map(SocketAddr::ip), out),
+            Self::PeerChain(of_chain) => {
+                let secured = entry.secured.filter(|secured| secured.peer.is_some());
+                let all = secured.map(|secured| of_chain.of(secured));
+                text(all.as_deref(), out)
+            }
+            Self::Empty => Kind::Text,
+            Self::SessionId => Kind::Absent,
             Self::Certificate { is_upstream, part } => {
                 let secured = match is_upstream {
                     true => endpoint.and_then(|endpoint| endpoint.secured),
@@ -189,6 +245,19 @@ impl Known {
     }
 }
 
+impl OfChain {
+    fn of(self, secured: &Secured) -> String {
+        let peer = secured.peer.iter().map(|peer| &peer.der);
+        let all = peer.chain(&secured.peer_issuers);
+        let all = all.map(|der| match self {
+            Self::Sha256 => fingerprint(der),
+            Self::Sha1 => fingerprint_1(der),
+            Self::Serial => Certificate::read(der).map_or_else(String::new, |read| read.serial),
+        });
+        all.collect::<Vec<_>>().join(",")
+    }
+}
+
 impl Part {
     fn append(&self, certificate: &Certificate, out: &mut Vec<u8>) -> Kind {
         let moment = |format: &TimeFormat, seconds: i64, out: &mut Vec<u8>| {
@@ -197,6 +266,7 @@ impl Part {
         };
         match self {
             Self::Issuer => text(Some(&certificate.issuer), out),
+            Self::Sha1 => text(Some(&fingerprint_1(&certificate.der)), out),
             Self::Whole => text(Some(&pem_in_url(&certificate.der)), out),
             Self::Begin(format) => moment(format, certificate.not_before, out),
             Self::End(format) => moment(format, certificate.not_after, out),

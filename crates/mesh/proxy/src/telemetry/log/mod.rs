@@ -53,6 +53,8 @@ pub(crate) struct LogView {
     pub(crate) needs_response: bool,
     /// A line tells of the proxy's own address on the way to the endpoint.
     pub(crate) needs_upstream_local: bool,
+    /// A line tells how the connection to the endpoint came to be.
+    pub(crate) needs_birth: bool,
     /// A line tells of the head that the endpoint has sent.
     pub(crate) needs_upstream_head: bool,
 }
@@ -73,6 +75,7 @@ impl LogView {
             }),
             needs_response: any(|log| log.format.needs_response() || log.filter.needs_response()),
             needs_upstream_local: any(|log| log.format.needs_upstream_local()),
+            needs_birth: any(|log| log.format.needs_birth()),
             needs_upstream_head: any(|log| log.format.needs_upstream_head()),
             logs: logs
                 .iter()

@@ -56,9 +56,21 @@ pub(crate) enum GrpcForm {
 pub(crate) enum Moment {
     Begin,
     RequestComplete,
+    ConnectBegun,
+    Connected,
+    Secured,
+    RequestBegun,
     RequestSent,
     ResponseBegun,
     End,
+}
+
+impl Moment {
+    /// Whether the connection to the endpoint tells it.
+    pub(super) fn is_of_connection(self) -> bool {
+        use Moment::{ConnectBegun, Connected, RequestBegun, Secured};
+        matches!(self, ConnectBegun | Connected | Secured | RequestBegun)
+    }
 }
 
 macro_rules! simple {
@@ -269,12 +281,18 @@ fn path(argument: &str) -> Result<Operator, String> {
 
 fn between(argument: &str) -> Result<Operator, String> {
     let parts: Vec<_> = argument.split(':').collect();
-    let [from, to, unit] = *parts.as_slice() else {
-        return Err("%COMMON_DURATION% needs START:END:PRECISION".to_owned());
+    let (from, to, unit) = match *parts.as_slice() {
+        [from, to] => (from, to, "ms"),
+        [from, to, unit] => (from, to, unit),
+        _ => return Err("%COMMON_DURATION% needs START:END:PRECISION".to_owned()),
     };
     let moment = |name: &str| match name {
         "DS_RX_BEG" => Ok(Moment::Begin),
         "DS_RX_END" => Ok(Moment::RequestComplete),
+        "US_CX_BEG" => Ok(Moment::ConnectBegun),
+        "US_CX_END" => Ok(Moment::Connected),
+        "US_HS_END" => Ok(Moment::Secured),
+        "US_TX_BEG" => Ok(Moment::RequestBegun),
         "US_TX_END" => Ok(Moment::RequestSent),
         "US_RX_BEG" | "DS_TX_BEG" => Ok(Moment::ResponseBegun),
         "DS_TX_END" | "US_RX_END" => Ok(Moment::End),

@@ -1,6 +1,8 @@
 //! Formats, filters and the files.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -18,6 +20,7 @@ use crate::http1::request::RequestHead;
 use crate::policy::Metadata;
 use crate::snapshot::{HeaderMatch, ValueMatch};
 use crate::tls::{Agreed, Secured};
+use crate::upstream::{Opened, Ready};
 
 const HEAD: &str = "GET /a/b?c=d HTTP/1.1\r\nhost: reviews:9080\r\nuser-agent: curl\r\n\
     x-forwarded-for: 1.2.3.4, 10.0.0.7\r\nx-quoted: a\"b\\c\r\n\r\n";
@@ -150,9 +153,71 @@ fn operators_say_what_they_say_with_envoy() {
 }
 
 #[test]
+fn how_a_connection_to_an_endpoint_came_to_be_is_told() {
+    let format = "%UPSTREAM_CONNECTION_ID% %UPSTREAM_CONNECTION_POOL_READY_DURATION% \
+        %COMMON_DURATION(US_CX_BEG:US_CX_END:us)% %COMMON_DURATION(US_CX_END:US_HS_END:ns)% \
+        %COMMON_DURATION(DS_RX_BEG:US_TX_BEG)% %COMMON_DURATION(US_TX_BEG:DS_RX_BEG:us)%";
+    let template = Template::parse(format, false).expect("a format");
+    let opened = Opened {
+        number: 42,
+        begun: 1_200,
+        connected: 1_700,
+        secured: Some(2_900),
+    };
+    let plain = Opened {
+        secured: None,
+        ..opened
+    };
+    for (connection, expected) in [
+        (Some(opened), "42 2 500 1200000 2 -"),
+        (Some(plain), "42 2 500 - 2 -"),
+        (None, "0 2 - - - -"),
+    ] {
+        let ready = Ready {
+            at: 3_500,
+            connection,
+        };
+        let told = with_entry(|entry| {
+            template.text(&Entry {
+                upstream: Some(Upstream {
+                    address: entry.peer,
+                    text: None,
+                    local: None,
+                    secured: None,
+                    is_connected: connection.is_some(),
+                    protocol: None,
+                    of_connection: Some((1_000, &ready)),
+                }),
+                whole: None,
+                ..entry
+            })
+        });
+        assert_eq!(told, expected);
+    }
+    assert_eq!(text(format, false), "0 - - - - -");
+}
+
+#[test]
+fn whose_tls_has_failed_is_told() {
+    let format = "%DOWNSTREAM_TRANSPORT_FAILURE_REASON%|%UPSTREAM_TRANSPORT_FAILURE_REASON%";
+    let template = Template::parse(format, false).expect("a format");
+    let told = with_entry(|entry| {
+        template.text(&Entry {
+            transport_failure: Some("TLS error: no certificate"),
+            ..entry
+        })
+    });
+    assert_eq!(told, "TLS error: no certificate|-");
+}
+
+#[test]
 fn what_no_format_can_say_is_refused_by_name() {
     let cases = [
-        ("%LOCAL_REPLY_BODY%", "%LOCAL_REPLY_BODY% is not supported"),
+        ("%CUSTOM_FLAGS%", "%CUSTOM_FLAGS% is not supported"),
+        (
+            "%UPSTREAM_TLS_SESSION_ID%",
+            "%UPSTREAM_TLS_SESSION_ID% is not supported: the library for TLS does not tell the ids of sessions",
+        ),
         ("%REQ%", "%REQ% needs the name of a header"),
         (
             "%REQ(A?B?C)%",
@@ -162,8 +227,8 @@ fn what_no_format_can_say_is_refused_by_name() {
         ("%PROTOCOL(x)%", "%PROTOCOL% takes no argument"),
         ("%START_TIME(%Q)%", "the time format %Q is not supported"),
         (
-            "%COMMON_DURATION(US_CX_BEG:DS_TX_END:ms)%",
-            "%COMMON_DURATION%: US_CX_BEG is not supported",
+            "%COMMON_DURATION(US_RX_BODY_BEG:DS_TX_END:ms)%",
+            "%COMMON_DURATION%: US_RX_BODY_BEG is not supported",
         ),
         ("%DURATION", "an operator is not closed: \"%DURATION\""),
     ];
@@ -426,6 +491,24 @@ fn a_destination_that_takes_nothing_does_not_keep_the_proxy_from_ending() {
 }
 
 #[test]
+fn a_pipe_has_room_for_more_than_a_batch() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("pipe");
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
+    let pipe = File::options().read(true).write(true).open(&path);
+    let mut pipe = pipe.expect("the pipe");
+    let destination = Destination::of_path(path.to_str().expect("UTF-8"));
+    let (logs, thread) = Logs::start().expect("a thread");
+    let batch = vec![b'x'; 200 * 1024];
+    logs.hand_over(destination, batch.clone(), 1);
+    // It is all there before anybody has read any of it.
+    assert_eq!(logs.stop(thread, PATIENCE), 0);
+    let mut read = vec![0; batch.len()];
+    pipe.read_exact(&mut read).expect("the batch");
+    assert_eq!(read, batch);
+}
+
+#[test]
 fn what_tls_has_agreed_on_is_written_as_envoy_writes_it() {
     let secured = |version, cipher| Secured {
         peer: None,
@@ -454,6 +537,7 @@ fn what_tls_has_agreed_on_is_written_as_envoy_writes_it() {
                 secured: Some(&endpoint),
                 is_connected: true,
                 protocol: None,
+                of_connection: None,
             }),
             ..entry
         })

@@ -92,7 +92,7 @@ impl Simple {
                 plain_if(entry.has_plain_details, text(entry.details, out))
             }
             Self::ConnectionTerminationDetails => Kind::Absent,
-            Self::UpstreamTransportFailureReason => text(entry.transport_failure, out),
+            Self::UpstreamTransportFailureReason => text(entry.upstream_failure(), out),
             Self::BytesReceived => number(Some(entry.received), out),
             Self::BytesSent => number(Some(entry.sent), out),
             Self::Duration => number(millis(Some(entry.begin), Some(entry.end)), out),
@@ -198,7 +198,17 @@ fn path<'a>(entry: &Entry<'a>, query: bool, original: Original) -> Option<&'a [u
 }
 
 fn moment(entry: &Entry<'_>, moment: Moment) -> Option<Micros> {
+    let ready = || entry.ready().map(|(_, ready)| ready);
+    let opened = || ready()?.connection;
     match moment {
+        Moment::ConnectBegun => Some(opened()?.begun),
+        Moment::Connected => Some(opened()?.connected),
+        Moment::Secured => opened()?.secured,
+        // As with Envoy, only requests have one.
+        Moment::RequestBegun => {
+            entry.request.as_ref()?;
+            opened().and(ready()).map(|ready| ready.at)
+        }
         Moment::Begin => Some(entry.begin),
         Moment::RequestComplete => entry.request_complete,
         Moment::RequestSent => entry.request_sent(),

@@ -113,7 +113,10 @@ fn told(file: &Path, more: Vec<hcm::HttpFilter>) -> hcm::HttpConnectionManager {
         ..Default::default()
     };
     let mut manager = manager("r");
-    let router = Router::default();
+    let router = Router {
+        strict_check_headers: vec!["x-envoy-max-retries".to_owned()],
+        ..Default::default()
+    };
     manager.http_filters = more;
     let router = filter("envoy.filters.http.router", router);
     manager.http_filters.push(router);
@@ -177,6 +180,19 @@ fn routes() -> Vec<route::Route> {
         filter_enforced: always(),
         ..Default::default()
     };
+    // One that lets everything pass, and says so to the endpoint.
+    let lenient = LocalRateLimit {
+        filter_enforced: None,
+        request_headers_to_add_when_not_enforced: vec![core::HeaderValueOption {
+            header: Some(core::HeaderValue {
+                key: "x-envoy-max-retries".to_owned(),
+                value: "many".to_owned(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }],
+        ..limit.clone()
+    };
     vec![
         to("/uh", "empty"),
         to("/urx", "refused"),
@@ -192,6 +208,7 @@ fn routes() -> Vec<route::Route> {
         filtered("/di", FAULT, pack_any(delay)),
         filtered("/fi", FAULT, pack_any(abort)),
         filtered("/rl", LIMIT, pack_any(limit)),
+        filtered("/ih", LIMIT, pack_any(lenient)),
         with("/quota", |action| {
             let key = GenericKey {
                 descriptor_value: "all".to_owned(),
@@ -425,7 +442,7 @@ impl World {
                     self.out
                 };
                 // The first one takes what there is.
-                let times = if flag == "RL" { 2 } else { 1 };
+                let times = if matches!(flag, "RL" | "IH") { 2 } else { 1 };
                 let mut answer = Message::default();
                 for _ in 0..times {
                     answer = get(at, path).await.expect("an answer");
