@@ -89,10 +89,7 @@ fn action(given: Action, at: &At<'_>) -> Result<LimitAction, Refused> {
             let query = std::mem::take(&mut given.query_parameters).into_iter();
             let conditions = query
                 .enumerate()
-                .map(|(index, one)| {
-                    let condition = matcher::parameter(one, &at_query.index(index))?;
-                    Ok((condition.name, condition.value))
-                })
+                .map(|(index, one)| matcher::parameter(one, &at_query.index(index)))
                 .collect::<Result<Vec<_>, _>>()?;
             let action = LimitAction::Queries {
                 key: or(std::mem::take(&mut given.descriptor_key), "query_match"),

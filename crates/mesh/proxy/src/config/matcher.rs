@@ -92,10 +92,10 @@ pub(super) fn parameter(
     at: &At<'_>,
 ) -> Result<QueryMatch, Refused> {
     let value = match matcher.query_parameter_match_specifier {
-        // As in Envoy, whatever it says.
-        None | Some(QueryParameterMatchSpecifier::PresentMatch(_)) => ValueMatch::Present,
+        Some(QueryParameterMatchSpecifier::PresentMatch(false)) => None,
+        None | Some(QueryParameterMatchSpecifier::PresentMatch(true)) => Some(ValueMatch::Present),
         Some(QueryParameterMatchSpecifier::StringMatch(text)) => {
-            string(text, &at.field("string_match"))?
+            Some(string(text, &at.field("string_match"))?)
         }
     };
     if matcher.name.is_empty() {

@@ -167,11 +167,8 @@ impl Call {
                 expected,
                 conditions,
             } => {
-                let has = |(name, condition): &(String, crate::snapshot::ValueMatch)| {
-                    let value = parameter(query, name.as_bytes());
-                    value.is_some_and(|value| condition.matches(value))
-                };
-                (conditions.iter().all(has) == *expected).then(|| part(key, value))?
+                let met = conditions.iter().all(|one| one.is_met_by(query));
+                (met == *expected).then(|| part(key, value))?
             }
         }
     }

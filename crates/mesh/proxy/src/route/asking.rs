@@ -2,10 +2,9 @@
 
 use std::borrow::Cow;
 
-use crate::hashing::parameter;
 use crate::http1::request::RequestHead;
 use crate::policy::{Metadata, MetadataMatch};
-use crate::snapshot::{Conditions, FieldName, HeaderMatch, QueryMatch, RequestField};
+use crate::snapshot::{Conditions, FieldName, HeaderMatch, RequestField};
 
 /// What a route may ask about a request.
 #[derive(Clone, Copy)]
@@ -29,16 +28,12 @@ pub(crate) fn meets(
 ) -> bool {
     let target = asking.request.target.path.get(asking.head);
     let query = memchr::memchr(b'?', target).map_or(&b""[..], |at| &target[at + 1..]);
-    let has = |condition: &QueryMatch| {
-        let value = parameter(query, condition.name.as_bytes());
-        value.is_some_and(|value| condition.value.matches(value))
-    };
     let is_in = |share: u32| random() % 1_000_000 < u64::from(share);
     (!conditions.grpc || asking.is_grpc)
         && conditions
             .presented
             .is_none_or(|wanted| wanted == asking.presented)
-        && conditions.query.iter().all(has)
+        && conditions.query.iter().all(|one| one.is_met_by(query))
         && holds(&conditions.metadata, asking)
         && conditions.per_million.is_none_or(is_in)
 }

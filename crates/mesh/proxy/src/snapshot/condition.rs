@@ -1,6 +1,7 @@
 //! Conditions of a route that few routes have.
 
 use super::ValueMatch;
+use crate::hashing::parameter;
 use crate::policy::MetadataMatch;
 
 /// The conditions beside those on path and headers; all must hold.
@@ -23,6 +24,17 @@ pub struct Conditions {
 pub struct QueryMatch {
     /// Its name.
     pub name: String,
-    /// The condition on its value.
-    pub value: ValueMatch,
+    /// The condition on its value. None if there must be no such parameter.
+    pub value: Option<ValueMatch>,
+}
+
+impl QueryMatch {
+    /// Whether a query, as it is written, is as this wants it.
+    pub(crate) fn is_met_by(&self, query: &[u8]) -> bool {
+        let found = parameter(query, self.name.as_bytes());
+        match (&self.value, found) {
+            (Some(wanted), Some(found)) => wanted.matches(found),
+            (wanted, found) => wanted.is_none() && found.is_none(),
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{HeaderMatch, ValueMatch};
+use super::{HeaderMatch, QueryMatch};
 
 /// `LocalRateLimit`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -197,7 +197,7 @@ pub enum LimitAction {
         /// They must be met.
         expected: bool,
         /// The conditions: all of them.
-        conditions: Vec<(String, ValueMatch)>,
+        conditions: Vec<QueryMatch>,
     },
 }
 

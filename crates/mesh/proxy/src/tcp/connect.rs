@@ -42,7 +42,7 @@ impl Session {
                 Ok(upstream) => return Some(upstream),
                 Err(failure) => {
                     if let Failure::Transport(why) = &failure {
-                        self.transport_failure = Some(why.clone());
+                        self.told.get_or_insert_default().transport_failure = Some(why.clone());
                     }
                     if let Some(flag) = failure.flag() {
                         self.flags.set(flag);

@@ -149,6 +149,16 @@ impl Direction {
 impl Session {
     /// Passes bytes on until both sides have ended.
     pub(super) async fn relay(&mut self, cluster: &ClusterState, upstream: Upstream) -> Relayed {
+        let mut conversation = self.converse(cluster, upstream);
+        let end = poll_fn(|cx| conversation.poll(cx)).await;
+        conversation.finish(end)
+    }
+
+    fn converse<'a>(
+        &'a mut self,
+        cluster: &'a ClusterState,
+        upstream: Upstream,
+    ) -> Conversation<'a> {
         let of_client = Hearing::of(&self.client, self.view.exchange.as_ref());
         let of_endpoint = Hearing::of(&upstream.stream, cluster.exchange_stats.as_ref());
         let greeting = &*self.worker.greeting;
@@ -169,8 +179,7 @@ impl Session {
         };
         conversation.tell_peer(false);
         conversation.arm();
-        let end = poll_fn(|cx| conversation.poll(cx)).await;
-        conversation.finish(end)
+        conversation
     }
 }
 

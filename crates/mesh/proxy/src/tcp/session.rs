@@ -32,8 +32,6 @@ pub(crate) struct Session {
     pub(super) original: Option<SocketAddr>,
     pub(super) timer: Timer,
     pub(super) flags: Flags,
-    /// Why there is no TLS with the endpoint.
-    pub(super) transport_failure: Option<Rc<str>>,
     /// What is told of it besides; boxed, so that other connections do not hold the memory for it.
     pub(super) told: Option<Box<Told>>,
     /// When the connection has lasted for long enough.
@@ -47,6 +45,8 @@ pub(crate) struct Session {
 #[derive(Debug, Default)]
 pub(super) struct Told {
     pub(super) upstream: Option<Reached>,
+    /// Why there is no TLS with the endpoint.
+    pub(super) transport_failure: Option<Rc<str>>,
     /// Istio's metrics,
     pub(super) counted: Option<Arc<TcpSeries>>,
     /// who is at the other end of the connection that they are of,
@@ -88,7 +88,6 @@ impl Session {
             registered,
             timer: worker.timers.timer(),
             flags: Flags::default(),
-            transport_failure: None,
             told: None,
             client,
             peer,
@@ -182,7 +181,7 @@ impl Session {
             flags = %self.flags,
             server_name = self.client.secured().and_then(|secured| secured.server_name.as_deref()),
             client_id = self.client.secured().and_then(|secured| secured.peer_id()),
-            transport_failure = self.transport_failure.as_deref(),
+            transport_failure = self.transport_failure(),
             workload = self.workload(),
             received = carried.from_client,
             sent = carried.to_client,
@@ -195,6 +194,10 @@ impl Session {
         if self.view.metrics.is_some() {
             self.end_count(cluster);
         }
+    }
+
+    fn transport_failure(&self) -> Option<&str> {
+        self.told.as_ref()?.transport_failure.as_deref()
     }
 
     /// The workload at the other end, if that is known, and metrics tell it.
@@ -321,7 +324,7 @@ impl Session {
                 protocol: None,
                 of_connection: Some((upstream.begin, &upstream.ready)),
             }),
-            transport_failure: self.transport_failure.as_deref(),
+            transport_failure: self.transport_failure(),
             attempts: upstream.is_some().into(),
             ..Entry::of_connection(clock, ends, self.begin, clock.now())
         };

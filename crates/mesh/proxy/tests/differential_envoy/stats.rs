@@ -299,7 +299,10 @@ async fn bounds(admin: SocketAddr) -> BTreeMap<String, Vec<String>> {
                 if is_meant(name) {
                     add(
                         format!("{form} json {name}"),
-                        bucket["upper_bound"].to_string(),
+                        bucket["upper_bound"]
+                            .as_f64()
+                            .expect("a number")
+                            .to_string(),
                     );
                 }
             }

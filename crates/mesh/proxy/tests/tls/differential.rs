@@ -183,6 +183,8 @@ fn told(
     for (name, mode) in MODES {
         told = told.http(name, at[name], "origin", |listener, mut manager| {
             listener.stat_prefix = name.to_owned();
+            // Without it Envoy's logs do not know the name that was asked for.
+            listener.listener_filters = vec![listener_filter(TlsInspector::default())];
             listener.filter_chains[0].transport_socket = mutual();
             manager.access_log = of_requests(logs, name);
             listener.access_log = of_connections(logs, &format!("{name}-connections"));

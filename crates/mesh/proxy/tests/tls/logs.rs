@@ -117,7 +117,7 @@ fn log(directory: &Path, name: &str, operators: &[&str]) -> Vec<accesslog::Acces
 }
 
 /// What two proxies cannot have in common.
-static MASKS: LazyLock<[(Regex, &str); 3]> = LazyLock::new(|| {
+static MASKS: LazyLock<[(Regex, &str); 6]> = LazyLock::new(|| {
     [
         (r#"(_ID|DURATION[^"]*)":[1-9]\d*"#, "$1\":<number>"),
         (r#"(DURATION[^"]*)":0,"#, "$1\":<number>,"),
@@ -125,6 +125,14 @@ static MASKS: LazyLock<[(Regex, &str); 3]> = LazyLock::new(|| {
             r#"("UNIQUE_ID":")[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"#,
             "$1<id>",
         ),
+        // The libraries prefer others, and as a client Envoy's speaks TLS 1.2 unless told otherwise.
+        (
+            r#"(_TLS_CIPHER":")(TLS_AES|ECDHE-ECDSA-AES)[^"]*""#,
+            "$1<cipher>\"",
+        ),
+        (r#"(_TLS_VERSION":"TLSv1)\.[23]""#, "$1<version>\""),
+        // BoringSSL's words are not rustls's.
+        (r#"(_DETAILS":"[^"]*\|TLS_error:)[^"]*}""#, "$1<why>}\""),
     ]
     .map(|(pattern, mask)| (Regex::new(pattern).expect("valid"), mask))
 });

@@ -246,7 +246,14 @@ async fn answering(system: System) -> (Arc<Names>, SocketAddr) {
         "127.0.0.1:0".parse().expect("an address"),
         system,
     ));
-    let sockets = names.bind().await.expect("a port");
+    // A port that was free for datagrams may be taken for connections.
+    let mut attempts = 0..10;
+    let sockets = loop {
+        match names.bind().await {
+            Ok(sockets) => break sockets,
+            Err(error) => assert!(attempts.next().is_some(), "{error:?}"),
+        }
+    };
     let address = sockets[0].address();
     tokio::spawn(serve(Arc::clone(&names), sockets));
     (names, address)

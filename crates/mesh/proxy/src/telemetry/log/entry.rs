@@ -157,7 +157,12 @@ impl<'a> Entry<'a> {
     pub(super) fn request_sent(&self) -> Option<Micros> {
         let endpoint = self.upstream.as_ref();
         let is_connected = endpoint.is_some_and(|endpoint| endpoint.is_connected);
-        self.request_complete.filter(|_| is_connected)
+        let complete = self.request_complete.filter(|_| is_connected)?;
+        // What was there before the connection was sent with it.
+        Some(
+            self.ready()
+                .map_or(complete, |(_, ready)| complete.max(ready.at)),
+        )
     }
 
     /// Why there was no TLS with the client.

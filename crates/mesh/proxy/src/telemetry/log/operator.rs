@@ -68,8 +68,11 @@ pub(crate) enum Moment {
 impl Moment {
     /// Whether the connection to the endpoint tells it.
     pub(super) fn is_of_connection(self) -> bool {
-        use Moment::{ConnectBegun, Connected, RequestBegun, Secured};
-        matches!(self, ConnectBegun | Connected | Secured | RequestBegun)
+        use Moment::{ConnectBegun, Connected, RequestBegun, RequestSent, Secured};
+        matches!(
+            self,
+            ConnectBegun | Connected | Secured | RequestBegun | RequestSent
+        )
     }
 }
 

@@ -1,8 +1,6 @@
 //! Formats, filters and the files.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read as _;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -488,24 +486,6 @@ fn a_destination_that_takes_nothing_does_not_keep_the_proxy_from_ending() {
         }
     });
     assert_eq!(dropped, 2_000);
-}
-
-#[test]
-fn a_pipe_has_room_for_more_than_a_batch() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("pipe");
-    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
-    let pipe = File::options().read(true).write(true).open(&path);
-    let mut pipe = pipe.expect("the pipe");
-    let destination = Destination::of_path(path.to_str().expect("UTF-8"));
-    let (logs, thread) = Logs::start().expect("a thread");
-    let batch = vec![b'x'; 200 * 1024];
-    logs.hand_over(destination, batch.clone(), 1);
-    // It is all there before anybody has read any of it.
-    assert_eq!(logs.stop(thread, PATIENCE), 0);
-    let mut read = vec![0; batch.len()];
-    pipe.read_exact(&mut read).expect("the batch");
-    assert_eq!(read, batch);
 }
 
 #[test]
