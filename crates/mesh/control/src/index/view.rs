@@ -109,7 +109,7 @@ impl Index {
                 .collect(),
             workload: String::new(),
             mesh_id: String::new(),
-            cluster_id: String::new(),
+            cluster_id: proxy.cluster_id.clone(),
             locality: proxy.locality.clone(),
             machine: self.machine_of(proxy),
             counts_metrics: false,
