@@ -147,6 +147,9 @@ impl Connection {
                 }
                 Ended::Stale => {
                     cluster.stats.rq_stale_retry.increment();
+                    if let Some(attempt) = &mut exchange.attempt {
+                        attempt.connected = false;
+                    }
                     request.rewind();
                     fresh = true;
                 }

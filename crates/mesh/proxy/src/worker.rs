@@ -144,6 +144,8 @@ pub(crate) struct Worker {
     pub(crate) parts: RefCell<Vec<Parts>>,
     random: RefCell<fastrand::Rng>,
     exporters: RefCell<Vec<(TracingProvider, Rc<Exporter>)>>,
+    /// Those that the configuration no longer has, as long as they have something to send.
+    closed_exporters: RefCell<Vec<Weak<Exporter>>>,
     logs: Arc<Logs>,
     /// How many traces may begin here, in all workers together.
     pub(crate) trace_limit: Option<Arc<TokenBucket>>,
@@ -240,6 +242,7 @@ impl Worker {
             parts: RefCell::default(),
             random: RefCell::new(random),
             exporters: RefCell::default(),
+            closed_exporters: RefCell::default(),
             logs: setup.logs,
             trace_limit: setup.trace_limit,
             metrics: metrics.map(Rc::new),
@@ -337,12 +340,12 @@ impl Worker {
 
     async fn flush(&self, deadline: Instant) {
         let deadline = deadline.max(Instant::now() + FLUSH);
-        let exporters: Vec<_> = self.exporters.borrow().clone();
+        let exporters = self.all_exporters();
         // All at once: one that hangs must not take the time of the others.
-        for (_, exporter) in &exporters {
+        for exporter in &exporters {
             exporter.end_by(deadline.into_std());
         }
-        for (_, exporter) in exporters {
+        for exporter in exporters {
             if tokio::time::timeout_at(deadline, exporter.flush())
                 .await
                 .is_err()
@@ -353,6 +356,16 @@ impl Worker {
         for sink in &*self.sinks.borrow() {
             sink.flush();
         }
+    }
+
+    /// Those of the configuration, and those that still have something to send.
+    fn all_exporters(&self) -> Vec<Rc<Exporter>> {
+        let exporters = self.exporters.borrow();
+        let known = exporters.iter().map(|(_, exporter)| exporter.clone());
+        let closed = self.closed_exporters.borrow();
+        known
+            .chain(closed.iter().filter_map(Weak::upgrade))
+            .collect()
     }
 
     async fn sweep(self: Rc<Self>) {
@@ -393,13 +406,17 @@ impl Worker {
     fn renew(&self, snapshot: Arc<Snapshot>, previous: &View) -> Rc<View> {
         let view = View::build(snapshot, previous, self);
         *self.view.borrow_mut() = view.clone();
+        let mut closed = self.closed_exporters.borrow_mut();
+        closed.retain(|exporter| exporter.strong_count() > 0);
         self.exporters.borrow_mut().retain(|(_, exporter)| {
             let used = view.uses(exporter);
             if !used {
                 exporter.close();
+                closed.push(Rc::downgrade(exporter));
             }
             used
         });
+        drop(closed);
         self.sinks.borrow_mut().retain(|sink| {
             let used = view.writes_to(sink);
             if !used {

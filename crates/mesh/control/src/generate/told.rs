@@ -85,7 +85,7 @@ fn add_to_chain(index: &Index, proxy: &Proxy, side: Side, chain: &mut FilterChai
         *config = any(&made);
     }
     if side == Side::Server && proxy.exchanges_peers() {
-        // Before whatever ends connections, as in Istio, so that this is known of those, too.
+        // Before all others, as in Istio.
         let exchange = Filter {
             name: istio_peers::FILTER.to_owned(),
             config_type: Some(filter::ConfigType::TypedConfig(

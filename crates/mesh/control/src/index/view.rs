@@ -112,7 +112,7 @@ impl Index {
             cluster_id: proxy.cluster_id.clone(),
             locality: proxy.locality.clone(),
             machine: self.machine_of(proxy),
-            counts_metrics: false,
+            counts_metrics: proxy.counts_metrics,
             is_proxyless: false,
             captures_dns: proxy.captures_dns,
         })

@@ -471,10 +471,23 @@ fn nodes() -> Vec<Node> {
         metadata.fields.insert("INTERCEPTION_MODE".into(), mode);
         node
     });
+    // Nor of what our own proxies and those of a cluster are told besides.
+    let own = intercepted.clone().map(|mut node| {
+        node.id = node.id.replace("127.0.0.2~t", "127.0.0.4~v");
+        node.user_agent_name = "periplus".to_owned();
+        node
+    });
+    let elsewhere = own.clone().map(|mut node| {
+        node.id = node.id.replace("127.0.0.4~v", "127.0.0.5~w");
+        set(&mut node, "CLUSTER_ID", "c1");
+        node
+    });
     sidecars
         .into_iter()
         .chain(intercepted)
         .chain(labelled)
+        .chain(own)
+        .chain(elsewhere)
         .chain([gateway(), api_gateway()])
         .collect()
 }

@@ -83,7 +83,16 @@ pub fn histogram_settings(annotation: &str) -> Result<Value, String> {
     settings.collect()
 }
 
+/// The most bounds of a histogram: each series has a count for each of them.
+const MOST_BOUNDS: usize = 200;
+
 fn check_bounds(bounds: &[f64]) -> Result<(), String> {
+    if bounds.len() > MOST_BOUNDS {
+        return Err(format!(
+            "there may be {MOST_BOUNDS} bounds, and these are {}",
+            bounds.len()
+        ));
+    }
     let mut sorted = bounds.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     match bounds

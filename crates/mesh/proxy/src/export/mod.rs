@@ -275,11 +275,15 @@ impl Exporter {
                 back_off = BACKOFF;
             }
             let pause = lost.after().unwrap_or_default().max(back_off);
+            let has_tried = attempts >= ATTEMPTS;
             let is_over = match self.until.get() {
-                Some(until) => Instant::now() + pause > until,
-                None => begin.elapsed() >= OUTAGE,
+                // Whoever is to come again later than that need not wait for it.
+                Some(until) => {
+                    (has_tried || lost.after().is_some()) && Instant::now() + pause > until
+                }
+                None => has_tried && begin.elapsed() >= OUTAGE,
             };
-            if attempts >= ATTEMPTS && is_over {
+            if is_over {
                 break outcome;
             }
             self.wait(pause).await;

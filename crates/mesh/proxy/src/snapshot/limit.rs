@@ -1,6 +1,7 @@
 //! Local rate limits: buckets of tokens, and what a route makes of a request to find its bucket.
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -53,8 +54,9 @@ pub struct Wildcard {
     bucket: TokenBucket,
     /// The most buckets: the one that nobody has asked for longest goes.
     most: usize,
-    /// The last that was asked for stands last.
-    known: Mutex<VecDeque<(Descriptor, Arc<TokenBucket>)>>,
+    /// By what stands for the values, however long they are; the last that was asked for stands last.
+    known: Mutex<VecDeque<(u64, Arc<TokenBucket>)>>,
+    hasher: RandomState,
 }
 
 impl Wildcard {
@@ -65,6 +67,7 @@ impl Wildcard {
             bucket,
             most,
             known: Mutex::default(),
+            hasher: RandomState::new(),
         }
     }
 
@@ -76,10 +79,11 @@ impl Wildcard {
         if wanted.len() != self.entries.len() || !self.entries.iter().zip(wanted).all(is_for) {
             return None;
         }
+        let values = self.hasher.hash_one(wanted);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = known.iter().position(|(values, _)| values == wanted);
+        let at = known.iter().position(|(known, _)| *known == values);
         let found = at.and_then(|at| known.remove(at));
-        let found = found.unwrap_or_else(|| (wanted.clone(), Arc::new(self.bucket.clone())));
+        let found = found.unwrap_or_else(|| (values, Arc::new(self.bucket.clone())));
         let bucket = found.1.clone();
         known.push_back(found);
         if known.len() > self.most {

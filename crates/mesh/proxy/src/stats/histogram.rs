@@ -142,7 +142,8 @@ impl Distribution {
     /// How many are not above each of the bounds; those of a bucket that a bound goes through count as above it.
     pub(crate) fn cumulative(&self, bounds: &Bounds) -> Vec<u64> {
         let below = |limit: u64| {
-            let buckets = (0..).zip(&self.counts);
+            // Nobody knows how large those of the last one are.
+            let buckets = (0..BUCKETS - 1).zip(&self.counts);
             let below = buckets.take_while(|(bucket, _)| numbers_of(*bucket).1 <= limit);
             below.map(|(_, count)| count).sum()
         };
@@ -199,19 +200,25 @@ mod tests {
         }
     }
 
-    #[test]
-    fn counts_below_bounds_and_quantiles() {
+    fn shown(values: impl IntoIterator<Item = u64>) -> Distribution {
         let histogram = Histogram::default();
-        for value in 1..=1000 {
+        for value in values {
             histogram.add(value);
         }
         let mut all = Distribution::default();
         histogram.show("a", &mut |_, value| {
             if let Value::Histogram(distribution) = value {
                 all.merge(&distribution);
-                all.merge(&distribution);
             }
         });
+        all
+    }
+
+    #[test]
+    fn counts_below_bounds() {
+        let half = shown(1..=1000);
+        let mut all = half.clone();
+        all.merge(&half);
         assert_eq!((all.count(), all.sum), (2000, 2 * 500_500));
         let expected = [
             0, 2, 10, 20, 50, 100, 200, 500, 1000, 2000, 2000, 2000, 2000, 2000, 2000, 2000, 2000,
@@ -221,6 +228,18 @@ mod tests {
         // One through the middle of a bucket: that ends with 130.
         let others = Bounds::new(vec![7.5, 129.0, 130.0]);
         assert_eq!(all.cumulative(&others), [14, 2 * 120, 2 * 130]);
+        // Nobody knows which of the largest are below a bound.
+        let all = shown((1..=1000).chain([MOST + 1]));
+        let beyond = Bounds::new(vec![MOST as f64, 10.0 * MOST as f64]);
+        assert_eq!(
+            (all.count(), all.cumulative(&beyond)),
+            (1001, vec![1000; 2])
+        );
+    }
+
+    #[test]
+    fn quantiles() {
+        let all = shown(1..=1000);
         let quantiles = QUANTILES.map(|quantile| all.quantile(quantile).expect("values"));
         assert_eq!(quantiles, [1, 250, 500, 750, 900, 950, 990, 995, 999, 1000]);
         assert_eq!(Distribution::default().quantile(500), None);

@@ -72,8 +72,7 @@ impl Hearing {
             }
             match ready!(source.poll_read(cx, buffer)) {
                 Ok(n) if n > 0 => *progress = true,
-                // How it has ended is found again by whoever reads on.
-                _ => {
+                end => {
                     let heard = buffer.unread().len();
                     if heard < HEAD {
                         self.stats.head_not_found.increment();
@@ -81,7 +80,11 @@ impl Hearing {
                         self.stats.message_not_found.increment();
                         buffer.consume(heard);
                     }
-                    return Poll::Ready(Ok(None));
+                    // A socket tells of a reset once; how it has ended else is found again by whoever reads on.
+                    return Poll::Ready(match end {
+                        Err(_) if !source.was_truncated() => Err(RelayError::Source),
+                        _ => Ok(None),
+                    });
                 }
             }
         }

@@ -469,8 +469,8 @@ async fn a_client_that_says_something_else_is_served() {
     }
 }
 
-/// A server that has agreed to say who it is, and says this, and then whatever it hears but what that begins with.
-async fn server(own: &Pair, says: Vec<u8>) -> SocketAddr {
+/// A server that agrees to say who it is.
+fn acceptor(own: &Pair) -> TlsAcceptor {
     let chain = CertificateDer::pem_slice_iter(own.chain.as_bytes());
     let chain = chain.collect::<Result<Vec<_>, _>>().expect("PEM");
     let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).expect("PEM");
@@ -482,7 +482,12 @@ async fn server(own: &Pair, says: Vec<u8>) -> SocketAddr {
         .with_single_cert(chain, key);
     let mut config = config.expect("a pair");
     config.alpn_protocols = vec![istio_peers::PROTOCOL.as_bytes().to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// One that says this, and then whatever it hears but what that begins with.
+async fn server(own: &Pair, says: Vec<u8>) -> SocketAddr {
+    let acceptor = acceptor(own);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
@@ -540,6 +545,29 @@ async fn a_server_that_says_something_else_is_heard() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn a_server_that_goes_before_it_has_said_who_it_is_is_not_taken_for_one_that_has_ended() {
+    let authority = Authority::new("root");
+    let acceptor = acceptor(&authority.workload(SERVER));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let at = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let mut stream = acceptor.accept(stream).await.expect("a handshake");
+        stream.write_all(&MAGIC).await.expect("sent");
+        greeting(&mut stream).await;
+        let (stream, _) = stream.get_ref();
+        stream.set_zero_linger().expect("a socket");
+    });
+    let (client, out) = outbound(at, None, Some(&authority)).await;
+    let mut heard = Vec::new();
+    let end = timeout(PATIENCE, connect(out).await.read_to_end(&mut heard)).await;
+    end.expect("no stall").expect_err("it is reset");
+    assert!(heard.is_empty(), "{heard:?}");
+    let (all, _) = metric(&client, CLOSED, &[]).await;
+    assert_eq!(all["response_flags"], "UC");
 }
 
 /// An Envoy has no such filter, and does not agree on what it is not told to offer.

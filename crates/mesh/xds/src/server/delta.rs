@@ -102,15 +102,19 @@ impl Delta {
             return;
         };
         let is_named = |name: &String| mentions(error, name);
-        let wanted = names.into_iter().filter(|it| self.wants(it));
-        let (named, others): (Vec<_>, Vec<_>) = wanted.partition(is_named);
-        if named.is_empty() {
-            self.suspected.extend(others);
-        } else {
-            // The rest was taken, as Envoy takes clusters and listeners that come with one that it refuses.
-            self.refused.retain(|name| !others.contains(name));
-            self.refused.extend(named);
+        let (mut named, mut others): (BTreeSet<_>, BTreeSet<_>) =
+            names.into_iter().partition(is_named);
+        // Envoy takes clusters and listeners that come with one that it refuses, and names all of these.
+        let takes_others = self.has_wildcard && !named.is_empty() && !is_cut(error);
+        for names in [&mut named, &mut others] {
+            names.retain(|name| self.wants(name));
         }
+        if takes_others {
+            self.refused.retain(|name| !others.contains(name));
+        } else {
+            self.suspected.append(&mut others);
+        }
+        self.refused.append(&mut named);
     }
 
     fn is_news(&self, resource: &Resource) -> bool {
@@ -333,6 +337,11 @@ impl Form for Delta {
     fn kept_bytes(&self) -> usize {
         self.bytes
     }
+}
+
+/// Whether there was more to an error, which Envoy and our proxy say.
+fn is_cut(error: &str) -> bool {
+    error.ends_with("(truncated)") || error.ends_with('…')
 }
 
 /// Whether an error names a resource, rather than another whose name has this one in it.

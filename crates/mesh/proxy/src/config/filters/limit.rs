@@ -36,15 +36,15 @@ pub(super) fn compile(mut limit: pb::LocalRateLimit, at: &At<'_>) -> Result<Rate
     let stage = std::mem::take(&mut limit.stage);
     let most = limit.max_dynamic_descriptors.take();
     let most = most.map_or(DEFAULT_OF_VALUES, |most| most.value as usize);
-    if !(1..=MOST_DESCRIPTORS).contains(&most) {
-        let at = at.field("max_dynamic_descriptors");
-        return Err(at.refuse(format!("it must be 1 to {MOST_DESCRIPTORS}")));
-    }
     let (fixed, wildcards) = descriptors(
         std::mem::take(&mut limit.descriptors),
         most,
         &at.field("descriptors"),
     )?;
+    if most == 0 || (most > MOST_DESCRIPTORS && !wildcards.is_empty()) {
+        let at = at.field("max_dynamic_descriptors");
+        return Err(at.refuse(format!("it must be 1 to {MOST_DESCRIPTORS}")));
+    }
     let compiled = RateLimit {
         stat_prefix: std::mem::take(&mut limit.stat_prefix),
         // As in Envoy, what is no error is none of its answers.

@@ -32,7 +32,7 @@ pub struct Peer {
     pub(crate) canonical_revision: String,
     /// The header or the message that told it; empty if it was told by somebody else.
     text: Box<[u8]>,
-    /// What stands for that.
+    /// What stands for what metrics say of it.
     id: u64,
 }
 
@@ -145,15 +145,15 @@ impl Peer {
     fn of_endpoint(said: &str) -> Option<Self> {
         let mut parts = said.split(';').map(str::to_owned);
         let mut next = || parts.next();
-        Some(Self {
+        let peer = Self {
             workload: next()?,
             namespace: next()?,
             canonical_service: next()?,
             canonical_revision: next()?,
             cluster: next()?,
-            id: id_of(said.as_bytes()),
             ..Self::default()
-        })
+        };
+        Some(peer.identified())
     }
 
     /// What a header says.
@@ -173,8 +173,22 @@ impl Peer {
     }
 
     fn told_by(mut self, header: &[u8]) -> Self {
-        self.id = id_of(header);
         self.text = header.into();
+        self.identified()
+    }
+
+    /// With what stands for what metrics say of it: the pods of a workload are one, however each of them says it.
+    fn identified(mut self) -> Self {
+        let said = [
+            &self.workload,
+            &self.namespace,
+            &self.cluster,
+            &self.app,
+            &self.version,
+            &self.canonical_service,
+            &self.canonical_revision,
+        ];
+        self.id = id_of(said.map(String::as_str).join("\0").as_bytes());
         self
     }
 

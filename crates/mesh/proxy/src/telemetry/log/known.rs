@@ -183,7 +183,10 @@ impl Known {
 
     /// Whether it asks how the connection to the endpoint came to be.
     pub(super) fn needs_birth(&self) -> bool {
-        matches!(self, Self::UpstreamConnection | Self::PoolReady)
+        matches!(
+            self,
+            Self::UpstreamConnection | Self::PoolReady | Self::RequestSent
+        )
     }
 
     pub(super) fn append(&self, entry: &Entry<'_>, out: &mut Vec<u8>) -> Kind {

@@ -142,6 +142,28 @@ fn what_was_refused_by_name_is_refused_whatever_else_of_the_response_is_taken() 
 }
 
 #[test]
+fn whoever_is_not_named_may_be_refused_where_the_rest_is_not_taken_or_the_text_is_cut() {
+    let both: Content<'_> = &[("a", "bad"), ("b", "1")];
+    for (type_url, error, is_suspected) in [
+        (CLUSTER, "a: cannot read it", false),
+        (CLUSTER, "a: cannot read it...(truncated)", true),
+        (CLUSTER, "a: cannot read it …", true),
+        (ENDPOINT, "a: cannot read it", true),
+    ] {
+        let mut delta = Delta::new(type_url);
+        delta.on_request(&ask(&["a", "b"], &[]));
+        push(&mut delta, both, Keep::Nothing, "1");
+        delta.on_request(&nack_saying("1", error));
+        push(&mut delta, &[("a", "2"), ("b", "1")], Keep::Nothing, "2");
+        delta.on_request(&ack("2"));
+        assert_eq!(delta.refuses(), is_suspected, "{type_url}: {error}");
+        push(&mut delta, &[("a", "2"), ("b", "2")], Keep::Nothing, "3");
+        delta.on_request(&ack("3"));
+        assert!(!delta.refuses(), "{type_url}: {error}");
+    }
+}
+
+#[test]
 fn trap_14_the_decision_table() {
     const AB: Content<'_> = &[("a", "1"), ("b", "1")];
     const A2B: Content<'_> = &[("a", "2"), ("b", "1")];
