@@ -1,7 +1,7 @@
 //! What a proxy costs that has nothing to do: the time until it serves, its memory, and that of each idle
 //! connection.
 
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -99,16 +99,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn measure(args: &Args, peer: Peer, around: &Surroundings) -> anyhow::Result<Sample> {
-    let (command, address) = peer.command(&args.programs, around)?;
-    let host = peer.host();
+/// Starts a peer, and how long that takes until it lets clients in, in milliseconds.
+fn start(
+    peer: Peer,
+    command: &[String],
+    address: SocketAddr,
+    around: &Surroundings,
+) -> anyhow::Result<(Process, f64)> {
     let begin = Instant::now();
-    let process = Process::start(
-        peer.name(),
-        crate::peers::PROXY_CORE,
-        &command,
-        &around.directory,
-    )?;
+    let core = crate::peers::PROXY_CORE;
+    let process = Process::start(peer.name(), core, command, &around.directory)?;
     while TcpStream::connect(address).is_err() {
         ensure!(
             begin.elapsed() < Duration::from_secs(60),
@@ -117,7 +117,15 @@ fn measure(args: &Args, peer: Peer, around: &Surroundings) -> anyhow::Result<Sam
         );
         std::thread::park_timeout(Duration::from_micros(200));
     }
-    let ready_ms = begin.elapsed().as_secs_f64() * 1e3;
+    Ok((process, begin.elapsed().as_secs_f64() * 1e3))
+}
+
+fn measure(args: &Args, peer: Peer, around: &Surroundings) -> anyhow::Result<Sample> {
+    let (command, address) = peer.command(&args.programs, around)?;
+    let host = peer.host();
+    // The first start is not measured: it has the program's file read, which takes the disk its time.
+    drop(start(peer, &command, address, around)?);
+    let (process, ready_ms) = start(peer, &command, address, around)?;
     // Before it has served anything there is memory that only a first request makes it take.
     drop(ask(address, host)?);
     std::thread::park_timeout(REST);
