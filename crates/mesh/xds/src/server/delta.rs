@@ -15,6 +15,8 @@ use crate::{Resource, ResourceSet};
 
 /// How many responses of a type are remembered for their answers.
 const MAX_UNANSWERED: usize = 16;
+/// How much of an error is searched for names. Envoy's have 4 KiB at most, and those of our proxy little more than 8.
+const MAX_ERROR_BYTES: usize = 16 * 1024;
 
 /// What the client has been sent, asked for and said about one type.
 #[derive(Debug)]
@@ -101,11 +103,12 @@ impl Delta {
             }
             return;
         };
+        let (error, is_whole) = beginning(error);
         let is_named = |name: &String| mentions(error, name);
         let (mut named, mut others): (BTreeSet<_>, BTreeSet<_>) =
             names.into_iter().partition(is_named);
         // Envoy takes clusters and listeners that come with one that it refuses, and names all of these.
-        let takes_others = self.has_wildcard && !named.is_empty() && !is_cut(error);
+        let takes_others = self.has_wildcard && !named.is_empty() && is_whole;
         for names in [&mut named, &mut others] {
             names.retain(|name| self.wants(name));
         }
@@ -339,9 +342,11 @@ impl Form for Delta {
     }
 }
 
-/// Whether there was more to an error, which Envoy and our proxy say.
-fn is_cut(error: &str) -> bool {
-    error.ends_with("(truncated)") || error.ends_with('…')
+/// As much of an error as is looked at, and whether there was no more to it: Envoy and our proxy say so.
+fn beginning(error: &str) -> (&str, bool) {
+    let most = error.floor_char_boundary(MAX_ERROR_BYTES);
+    let is_cut = most < error.len() || error.ends_with("(truncated)") || error.ends_with('…');
+    (&error[..most], !is_cut)
 }
 
 /// Whether an error names a resource, rather than another whose name has this one in it.

@@ -144,7 +144,9 @@ fn what_was_refused_by_name_is_refused_whatever_else_of_the_response_is_taken() 
 #[test]
 fn whoever_is_not_named_may_be_refused_where_the_rest_is_not_taken_or_the_text_is_cut() {
     let both: Content<'_> = &[("a", "bad"), ("b", "1")];
+    let long = format!("a: {}", "x".repeat(MAX_ERROR_BYTES));
     for (type_url, error, is_suspected) in [
+        (CLUSTER, &*long, true),
         (CLUSTER, "a: cannot read it", false),
         (CLUSTER, "a: cannot read it...(truncated)", true),
         (CLUSTER, "a: cannot read it …", true),
