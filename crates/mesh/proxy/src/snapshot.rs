@@ -74,6 +74,7 @@ pub use self::limit::{
 };
 pub use self::listener::{Backoff, Exempt, FilterChain, Listener, Service, SocketKind, TcpProxy};
 pub use self::paths::{EscapedSlashes, Paths};
+pub(crate) use self::pattern::whole;
 pub use self::pattern::{Pattern, Replacement};
 pub use self::protocol::{
     Codec, GrpcTimeouts, Http2Options, Keepalive, TcpKeepalive, UpstreamProtocol,

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::file::{Problem, problem};
 use super::tags::{TagSpecifier, Tags};
+use crate::snapshot::whole;
 use crate::stats::{Bounds, USUAL};
 
 /// Which of Envoy's names are shown; Istio's metrics are in any case.
@@ -229,12 +230,10 @@ impl StatsConfig {
 
 impl StringMatcher {
     fn check(self, at: &str) -> Result<Pattern, Problem> {
-        /// What a name is matched as a whole by, as RE2 does for Envoy.
-        fn whole(regex: &str) -> Result<Regex, regex::Error> {
-            // By itself first: with the anchors around it `a)(b` would be one.
-            Regex::new(regex)?;
-            Regex::new(&format!("^(?:{regex})$"))
-        }
+        let compile = |source: &str| {
+            let source = whole(source)?;
+            Regex::new(&source).map_err(|error| error.to_string())
+        };
         match (
             self.exact,
             self.prefix,
@@ -246,12 +245,9 @@ impl StringMatcher {
             (None, Some(text), None, None, None) => Ok(Pattern::Prefix(text)),
             (None, None, Some(text), None, None) => Ok(Pattern::Suffix(text)),
             (None, None, None, Some(text), None) => Ok(Pattern::Contains(text)),
-            (None, None, None, None, Some(SafeRegex { regex })) => match whole(&regex) {
+            (None, None, None, None, Some(SafeRegex { regex })) => match compile(&regex) {
                 Ok(regex) => Ok(Pattern::Regex(regex)),
-                Err(error) => Err(problem(
-                    &format!("{at}.safe_regex.regex"),
-                    error.to_string(),
-                )),
+                Err(error) => Err(problem(&format!("{at}.safe_regex.regex"), error)),
             },
             _ => Err(problem(
                 at,

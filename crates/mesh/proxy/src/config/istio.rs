@@ -15,6 +15,7 @@ use periplus_xds::istio_peers::{OF_CONNECTIONS, PROTOCOL, TYPED_STRUCT, TypedStr
 use prost::{Message, Name};
 
 use super::check::{At, Refused, decode, ignored, nothing_else, short_type};
+use crate::telemetry::istio::text_of;
 
 const HTTP_EXCHANGE: &str = "io.istio.http.peer_metadata.Config";
 const ALPN: &str = "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig";
@@ -96,7 +97,7 @@ pub(super) fn on_connection(config: &Any, at: &At<'_>) -> Result<Option<OnConnec
         &["protocol", "enable_discovery", "additional_labels"],
         at,
     )?;
-    match text(&value, "protocol") {
+    match text_of(&value, "protocol") {
         Some(PROTOCOL) => Ok(Some(OnConnection::PeerExchange)),
         _ => Err(at
             .field("protocol")
@@ -129,14 +130,7 @@ fn typed_struct(config: &Any, at: &At<'_>) -> Result<Option<(String, Struct)>, R
 /// Who an endpoint is, as its metadata says it: `istio.workload`.
 pub(super) fn workload(metadata: Option<&Metadata>) -> Option<Arc<str>> {
     let said = metadata?.filter_metadata.get("istio")?;
-    text(said, "workload").map(Arc::from)
-}
-
-fn text<'a>(of: &'a Struct, key: &str) -> Option<&'a str> {
-    match of.fields.get(key)?.kind.as_ref()? {
-        Kind::StringValue(text) => Some(text),
-        _ => None,
-    }
+    text_of(said, "workload").map(Arc::from)
 }
 
 /// The type that a configuration is of, for whoever is told that it is not supported.

@@ -23,7 +23,7 @@ use std::time::Duration;
 pub(crate) use self::exposition::exposition;
 pub(crate) use self::greeting::{HEAD, Heard, greeting, hear, passed_over};
 pub use self::peer::Peer;
-pub(crate) use self::peer::PeerCell;
+pub(crate) use self::peer::{PeerCell, text_of};
 pub use self::rules::MetricRules;
 pub(crate) use self::rules::{Custom, LabelValue, Metric, RulesView};
 pub(crate) use self::series::SeriesList;

@@ -198,7 +198,7 @@ impl Peer {
     }
 
     fn of_metadata(metadata: &Struct) -> Self {
-        let text = |key: &str| text_of(metadata, key);
+        let text = |key: &str| text_of(metadata, key).unwrap_or_default().to_owned();
         let none = Struct::default();
         let labels = match metadata
             .fields
@@ -208,7 +208,7 @@ impl Peer {
             Some(Kind::StructValue(labels)) => labels,
             _ => &none,
         };
-        let label = |key: &str| text_of(labels, key);
+        let label = |key: &str| text_of(labels, key).unwrap_or_default().to_owned();
         let first = |keys: [&str; 3]| {
             let values = keys.into_iter().map(label);
             values
@@ -281,14 +281,11 @@ impl Peer {
     }
 }
 
-fn text_of(metadata: &Struct, key: &str) -> String {
-    match metadata
-        .fields
-        .get(key)
-        .and_then(|value| value.kind.as_ref())
-    {
-        Some(Kind::StringValue(text)) => text.clone(),
-        _ => String::new(),
+/// A text of an object, if it has one by that name.
+pub(crate) fn text_of<'a>(object: &'a Struct, key: &str) -> Option<&'a str> {
+    match object.fields.get(key)?.kind.as_ref()? {
+        Kind::StringValue(text) => Some(text),
+        _ => None,
     }
 }
 
