@@ -247,6 +247,9 @@ impl<'a> Entry<'a> {
 
 /// The value of the first line of this name among the lines of a head; a line without a colon has none.
 fn header<'a>(lines: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    if lines.is_empty() {
+        return None;
+    }
     let mut begin = 0;
     let mut ends = memchr::memchr_iter(b'\n', lines).chain([lines.len()]);
     ends.find_map(|end| {

@@ -3,17 +3,22 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
+
 /// The most batches that wait for the thread, and the most bytes of them: more are dropped and counted.
 const MOST_BATCHES: usize = 256;
 const MOST_BYTES: usize = 8 * 1024 * 1024;
 /// Files that nobody has written to for this long are closed.
 const IDLE: Duration = Duration::from_secs(60);
+/// The room of a pipe: with that of most (64 KiB) the thread goes to sleep and is woken several times for each batch.
+const PIPE: usize = 256 * 1024;
 
 /// Where lines go.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -179,6 +184,8 @@ struct Open {
 
 impl Writer {
     fn run(mut self, receiver: &Receiver<Message>) {
+        widen(io::stdout());
+        widen(io::stderr());
         loop {
             let received = match self.shared.stops.load(Ordering::Acquire) {
                 false => receiver.recv_timeout(IDLE),
@@ -236,6 +243,7 @@ impl Writer {
                 let opened = Destination::open(path).inspect_err(|_| {
                     self.shared.reopen_failed.fetch_add(1, Ordering::Relaxed);
                 })?;
+                widen(&opened);
                 self.open.entry(path.clone()).or_insert(Open {
                     file: opened,
                     used: Instant::now(),
@@ -254,6 +262,13 @@ impl Writer {
     }
 }
 
+/// Gives a pipe the room for whole batches. What is no pipe, or may have no more, stays as it is.
+fn widen(out: impl AsFd) {
+    if fcntl_getpipe_size(&out).is_ok_and(|size| size < PIPE) {
+        let _ = fcntl_setpipe_size(&out, PIPE);
+    }
+}
+
 fn write_and_flush(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     out.write_all(bytes)?;
     out.flush()
@@ -262,6 +277,17 @@ fn write_and_flush(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pipe_gets_room_and_never_less() {
+        let (reads, writes) = rustix::pipe::pipe().expect("a pipe");
+        widen(&writes);
+        assert_eq!(fcntl_getpipe_size(&reads), Ok(PIPE));
+        fcntl_setpipe_size(&writes, 4 * PIPE).expect("more room");
+        widen(&writes);
+        assert_eq!(fcntl_getpipe_size(&reads), Ok(4 * PIPE));
+        widen(File::open("/dev/null").expect("no pipe"));
+    }
 
     #[test]
     fn what_waits_is_limited_in_bytes_too() {
