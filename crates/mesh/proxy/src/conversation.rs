@@ -296,6 +296,8 @@ impl<'a> Conversation<'a> {
                 return Ok(true);
             }
             self.interims.add(length).map_err(Failure::Protocol)?;
+            // The response has begun, as in Envoy.
+            self.exchange.retries = false;
             // HTTP/1.0 knows no interim responses (RFC 9110 §15.2).
             if client.call.request.minor_version == 1 {
                 let head = &self.upstream.buffer.unread()[..length];
@@ -326,12 +328,18 @@ impl<'a> Conversation<'a> {
         let now = client.call.worker.clock.now();
         let since = self.request_sent.unwrap_or(self.begin);
         self.exchange.answered(status, now);
+        if self.exchange.per_try().is_some() {
+            self.ends_in_time_of_route();
+        }
+        let client = &mut *self.client;
         let head = &self.upstream.buffer.unread()[..length];
         if self.exchange.retries {
             let complete = self.request.is_taken() && self.request.replayable;
             if client.call.retries_response(self.exchange, head, complete) {
                 return Err(Failure::Again);
             }
+            // No other attempt may follow a response that the client gets.
+            self.exchange.retries = false;
         }
         self.exchange.status = status;
         client.call.answered_at = now;
@@ -348,6 +356,14 @@ impl<'a> Conversation<'a> {
             self.exchange.status = 0;
             Failure::Protocol("a chunk is malformed")
         })
+    }
+
+    /// The time for an attempt is that until its response begins; the rest of it may take what is left of the route's.
+    #[cold]
+    fn ends_in_time_of_route(&mut self) {
+        let timeout = self.exchange.timeout.filter(|timeout| !timeout.is_zero());
+        let since = self.request_sent.unwrap_or(self.begin);
+        self.route_deadline = timeout.map(|timeout| since + timeout.as_micros() as u64);
     }
 
     fn request_is_complete(&mut self, now: Micros) {
@@ -408,8 +424,8 @@ impl<'a> Conversation<'a> {
             }
             if passed(self.route_deadline) {
                 return Poll::Ready(Err(match self.exchange.per_try() {
-                    Some(_) => Failure::TryTimeout,
-                    None => Failure::RouteTimeout,
+                    Some(_) if self.response.is_none() => Failure::TryTimeout,
+                    _ => Failure::RouteTimeout,
                 }));
             }
             if passed(self.idle_deadline()) {

@@ -323,6 +323,8 @@ impl<'a> Bridge<'a> {
             *progress = true;
             if self.client.call().response.is_interim() {
                 self.interims.add(text.len()).map_err(Failure::Protocol)?;
+                // The response has begun, as in Envoy.
+                self.exchange.retries = false;
                 self.client.send_interim(text);
                 continue;
             }
@@ -444,6 +446,8 @@ impl<'a> Bridge<'a> {
             if self.request.is_given_up() {
                 self.cluster.stats.retry_abandoned.increment();
             }
+            // No other attempt may follow a response that the client gets.
+            self.exchange.retries = false;
         }
         self.exchange.status = status;
         call.answered_at = now;

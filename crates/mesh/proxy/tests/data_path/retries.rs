@@ -6,7 +6,7 @@ use std::time::Duration;
 use periplus_proxy::snapshot::{BackOff, Forward, RetryBudget, RetryOn, RetryPolicy, RouteAction};
 
 use crate::support::config::{Mesh, cluster};
-use crate::support::origin::{Origin, ok};
+use crate::support::origin::{Origin, ok, read_request};
 use crate::support::{Config, pause, route};
 
 const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nbusy";
@@ -204,4 +204,77 @@ fn an_attempt_that_takes_too_long_is_given_up() {
         told.collect::<Vec<_>>(),
         [Some("100".to_owned()), Some("100".to_owned())]
     );
+}
+
+/// An origin that sends these bytes for each request, and then closes.
+fn closing(bytes: &'static [u8]) -> Origin {
+    Origin::raw(move |mut client, origin| {
+        if let Some(request) = read_request(&mut client) {
+            origin.note(request);
+            client.send(bytes);
+        }
+    })
+}
+
+#[test]
+fn nothing_follows_a_response_that_has_begun() {
+    let cut = b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nbegun";
+    let malformed = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nno length\r\n";
+    let interim = b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
+    for (bytes, attempts) in [(&cut[..], 1), (malformed, 1), (interim, 1), (b"", 3)] {
+        let origin = closing(bytes);
+        let mesh = mesh(&origin, policy(2));
+        let mut client = mesh.client();
+        client.send("GET / HTTP/1.1\r\nhost: app\r\n\r\n");
+        client.shutdown();
+        let answer = client.rest();
+        let answer = String::from_utf8_lossy(&answer);
+        let case = format!("{:?}: {answer:?}", String::from_utf8_lossy(bytes));
+        let finals = answer.matches("HTTP/1.1 ").count() - answer.matches("HTTP/1.1 103").count();
+        assert_eq!(finals, 1, "{case}");
+        assert_eq!(origin.received().len(), attempts, "{case}");
+    }
+}
+
+#[test]
+fn the_time_for_an_attempt_is_over_when_its_response_begins() {
+    let slow = |pause_ms: u64| {
+        Origin::raw(move |mut client, origin| {
+            while let Some(request) = read_request(&mut client) {
+                origin.note(request);
+                client.send("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nbegun");
+                pause(Duration::from_millis(pause_ms));
+                client.send("ended");
+            }
+        })
+    };
+    let limited = |timeout_ms| {
+        RouteAction::Forward(Forward {
+            timeout: Some(Duration::from_millis(timeout_ms)),
+            retry: Some(Box::new(RetryPolicy {
+                per_try_timeout: Some(Duration::from_millis(100)),
+                ..policy(2)
+            })),
+            ..Forward::to("app")
+        })
+    };
+    let origin = slow(400);
+    let routes = vec![route("/", limited(10_000))];
+    let mesh = Config::to(&origin).routes(routes).start();
+    let mut client = mesh.client();
+    for _ in 0..2 {
+        assert_eq!(client.get("/").text(), "begunended");
+    }
+    assert_eq!(mesh.stat("cluster.app.upstream_rq_per_try_timeout"), 0);
+    assert_eq!(origin.received().len(), 2);
+
+    // The route's time counts to the end.
+    let origin = slow(3_000);
+    let routes = vec![route("/", limited(300))];
+    let mesh = Config::to(&origin).routes(routes).start();
+    let mut client = mesh.client();
+    client.send("GET / HTTP/1.1\r\nhost: app\r\n\r\n");
+    assert!(client.rest().ends_with(b"\r\n\r\nbegun"));
+    assert_eq!(mesh.stat("cluster.app.upstream_rq_timeout"), 1);
+    assert_eq!(origin.received().len(), 1);
 }
