@@ -44,7 +44,7 @@ pub(crate) use self::chain_match::{Ends, select};
 pub use self::client_cert::{CertDetails, ClientCert, ForwardClientCert};
 pub use self::cluster::{
     Cluster, ClusterLimits, Endpoint, HostStatus, Locality, OriginalDestination, RetryBudget,
-    Thresholds,
+    ServiceName, Thresholds,
 };
 pub use self::condition::{Conditions, QueryMatch};
 pub use self::edit::{

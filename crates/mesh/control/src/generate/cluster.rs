@@ -30,7 +30,7 @@ use periplus_resources::{
     TrafficPolicy,
 };
 
-use super::proto::{ads, any, duration, istio_config, load_assignment, uint32};
+use super::proto::{ads, any, duration, istio_service, load_assignment, uint32};
 use super::{Generated, balancing, endpoints, locality, mutual_tls, origination, proxy_protocol};
 use crate::index::{ConnectionRules, Index, Service};
 use crate::names;
@@ -88,7 +88,7 @@ fn add(
     made: &mut Generated,
 ) {
     let host = service.host.as_str();
-    let metadata = rules.origin.as_deref().and_then(istio_config);
+    let metadata = istio_service(rules.origin.as_deref(), service);
     // Gateway API's policies are for gateways; a DestinationRule goes before them.
     let by_api = match proxy.role {
         Role::Router => index.backend_tls(&service.host, port.number),
@@ -175,14 +175,14 @@ fn outbound(
     name: &str,
     port: &Port,
     policy: &TrafficPolicy,
-    metadata: Option<Metadata>,
+    metadata: Metadata,
 ) -> Cluster {
     let mut cluster = Cluster {
         eds_cluster_config: Some(EdsClusterConfig {
             eds_config: ads(),
             service_name: name.to_owned(),
         }),
-        metadata,
+        metadata: Some(metadata),
         typed_extension_protocol_options: http_options(port.protocol, policy),
         ..base(index, name, DiscoveryType::Eds, policy)
     };

@@ -1,5 +1,6 @@
 //! A sidecar's listeners for requests and connections to its application.
 
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::{FilterChain, Listener};
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
@@ -7,10 +8,10 @@ use periplus_resources::{Ingress, MutualTls, Port, Sidecar};
 
 use super::detection::tls_inspector;
 use super::listener::{Routes, http, tcp};
-use super::proto::{address, boolean};
+use super::proto::{address, boolean, istio_service};
 use super::route::{default_route, virtual_host};
 use super::{Generated, authorization, cluster, mutual_tls, tracing};
-use crate::index::{Index, Side};
+use crate::index::{Index, Service, Side};
 use crate::names;
 use crate::proxy::Proxy;
 
@@ -23,8 +24,11 @@ pub(super) fn add(index: &Index, proxy: &Proxy, sidecar: &Sidecar, made: &mut Ge
         made.listeners
             .push(listener(index, proxy, ingress, &cluster));
         let target = ingress.default_endpoint;
-        made.clusters
-            .push(cluster::application(index, &cluster, protocol, target));
+        let service = served(index, proxy, number).map(|(service, _)| service);
+        made.clusters.push(Cluster {
+            metadata: service.map(|service| istio_service(None, service)),
+            ..cluster::application(index, &cluster, protocol, target)
+        });
     }
 }
 
@@ -104,13 +108,16 @@ pub(super) fn to_application(
 /// The span's name when the caller does not give one: the service and port that are served here.
 fn operation(index: &Index, proxy: &Proxy, ingress: &Ingress) -> String {
     let port = ingress.port.number;
-    let served = index
-        .services_at(proxy.ip)
-        .find_map(|service| Some((service, service.port_served_by(proxy, port)?)));
-    match served {
+    match served(index, proxy, port) {
         Some((service, port)) => {
             format!("{}/*", names::host_port(service.host.as_str(), port.number))
         }
         None => format!(":{port}/*"),
     }
+}
+
+/// The service that the workload serves on this port of its own, and the service's port.
+fn served<'a>(index: &'a Index, proxy: &Proxy, port: u16) -> Option<(&'a Service, &'a Port)> {
+    let mut services = index.services_at(proxy.ip);
+    services.find_map(|service| Some((service, service.port_served_by(proxy, port)?)))
 }

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::core::v3::{Metadata, TrafficDirection};
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch};
 use periplus_resources::{MutualTls, Protocol};
 
 use super::detection::{Inspectors, original_destination, original_source};
 use super::intercept::{Layout, Skipped, chain};
 use super::listener::{Routes, http, tcp};
-use super::proto::uint32;
+use super::proto::{istio_service, uint32};
 use super::{Conflict, Generated, authorization, cluster, inbound, mutual_tls};
 use crate::names;
 
@@ -20,6 +21,8 @@ const INBOUND_PORT: u16 = 15006;
 /// A port of the workload that a service has.
 struct Served {
     protocol: Protocol,
+    /// What is known of the service.
+    metadata: Option<Metadata>,
     /// The span's name when the caller does not give one.
     operation: String,
 }
@@ -36,16 +39,15 @@ pub(super) fn add(layout: Layout<'_>, made: &mut Generated) {
     for (port, served) in &served {
         let to = names::inbound_cluster(*port);
         chains.extend(chains_of(layout, Some(*port), served, &to));
-        made.clusters.push(cluster::original_destination(
-            index,
-            &to,
-            served.protocol,
-            Some(source(layout)),
-        ));
+        made.clusters.push(Cluster {
+            metadata: served.metadata.clone(),
+            ..cluster::original_destination(index, &to, served.protocol, Some(source(layout)))
+        });
     }
     let rest = names::INBOUND_PASSTHROUGH;
     let unknown = Served {
         protocol: Protocol::Detected,
+        metadata: None,
         operation: ":*/*".into(),
     };
     chains.extend(chains_of(layout, None, &unknown, rest));
@@ -108,6 +110,7 @@ fn served(layout: Layout<'_>, made: &mut Generated) -> BTreeMap<u16, Served> {
                 None => {
                     let own = Served {
                         protocol: port.protocol,
+                        metadata: Some(istio_service(None, service)),
                         operation: format!("{host}/*"),
                     };
                     served.insert(target, own);

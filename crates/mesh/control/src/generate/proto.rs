@@ -16,8 +16,10 @@ use envoy_types::pb::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints,
 };
 use envoy_types::pb::google::protobuf::value::Kind;
-use envoy_types::pb::google::protobuf::{Any, BoolValue, Struct, UInt32Value, Value};
+use envoy_types::pb::google::protobuf::{Any, BoolValue, ListValue, Struct, UInt32Value, Value};
 use prost::{Message, Name};
+
+use crate::index::Service;
 
 pub(super) fn any<M: Message + Name>(message: &M) -> Any {
     Any {
@@ -104,22 +106,52 @@ pub(super) fn map_in_order<T: Clone>(entries: &[(&str, T)]) -> HashMap<String, T
 }
 
 /// Istio's metadata that tells which resource something comes from.
-///
-/// One entry in each map: several would be encoded in no certain order.
 pub(super) fn istio_config(path: &str) -> Option<Metadata> {
-    let said = one_text("config", path.to_owned());
-    Some(Metadata {
-        filter_metadata: HashMap::from([("istio".to_owned(), said)]),
-        ..Metadata::default()
+    Some(istio(one_text("config", path.to_owned())))
+}
+
+/// The same of a cluster, which tells what the service is called as well: metrics say that.
+pub(super) fn istio_service(config: Option<&str>, service: &Service) -> Metadata {
+    let names = [
+        ("host", service.host.as_str()),
+        ("name", service.name()),
+        ("namespace", &service.meta.namespace),
+    ]
+    .map(|(key, name)| (key, text(name.to_owned())));
+    let names = Struct {
+        fields: map_in_order(&names),
+    };
+    let services = ListValue {
+        values: vec![Value {
+            kind: Some(Kind::StructValue(names)),
+        }],
+    };
+    let services = Value {
+        kind: Some(Kind::ListValue(services)),
+    };
+    let config = config.map(|config| ("config", text(config.to_owned())));
+    let all: Vec<_> = config.into_iter().chain([("services", services)]).collect();
+    istio(Struct {
+        fields: map_in_order(&all),
     })
 }
 
-/// A text by its name.
-pub(super) fn one_text(name: &str, text: String) -> Struct {
-    let value = Value {
+fn istio(said: Struct) -> Metadata {
+    Metadata {
+        filter_metadata: HashMap::from([("istio".to_owned(), said)]),
+        ..Metadata::default()
+    }
+}
+
+fn text(text: String) -> Value {
+    Value {
         kind: Some(Kind::StringValue(text)),
-    };
+    }
+}
+
+/// A text by its name.
+pub(super) fn one_text(name: &str, value: String) -> Struct {
     Struct {
-        fields: HashMap::from([(name.to_owned(), value)]),
+        fields: HashMap::from([(name.to_owned(), text(value))]),
     }
 }

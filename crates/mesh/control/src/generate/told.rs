@@ -44,8 +44,8 @@ pub(super) fn metrics(index: &Index, proxy: &Proxy, side: Side) -> Option<Any> {
         })
         .collect();
     let config = PluginConfig {
-        // Whoever is outside may call a service what he wants.
-        disable_host_header_fallback: proxy.role != Role::Sidecar,
+        // Clients may call a service what they want; at a client of its own, a sidecar, nothing else may be known.
+        disable_host_header_fallback: proxy.role != Role::Sidecar || side == Side::Server,
         metrics,
         ..PluginConfig::default()
     };

@@ -143,6 +143,20 @@ impl Service {
         }
     }
 
+    /// What metrics call it, as in Istio: its name in Kubernetes, or its host. A host of Kubernetes' form stands for what
+    /// Kubernetes would call by its first word.
+    pub(crate) fn name(&self) -> &str {
+        if self.meta.kind == Kind::Service {
+            return &self.meta.name;
+        }
+        let host = self.host.as_str();
+        let of_kubernetes = host.split_once('.').filter(|(_, rest)| {
+            let rest = rest.strip_prefix(&*self.meta.namespace);
+            rest.is_some_and(|rest| rest.starts_with(".svc."))
+        });
+        of_kubernetes.map_or(host, |(first, _)| first)
+    }
+
     /// Its ports.
     pub fn ports(&self) -> &[Port] {
         &self.spec.ports

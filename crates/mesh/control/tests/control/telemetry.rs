@@ -335,7 +335,8 @@ fn metrics_told(resources: &str, node: &Node) -> [String; 2] {
         };
         assert_eq!(any.type_url, "type.googleapis.com/stats.PluginConfig");
         let config = PluginConfig::decode(any.value.as_slice()).expect("Istio's message");
-        assert!(!config.disable_host_header_fallback, "a sidecar's");
+        let is_inbound = direction == TrafficDirection::Inbound;
+        assert_eq!(config.disable_host_header_fallback, is_inbound);
         let all: Vec<_> = config.metrics.iter().map(ToString::to_string).collect();
         all.join("; ")
     })

@@ -92,6 +92,7 @@ pub(super) fn build_cluster(
         max_response_headers: spec.response_limits.fields,
         max_requests_per_connection: spec.max_requests_per_connection,
         protocol: spec.protocol,
+        service: spec.service.clone(),
         exchanges_peers: spec.exchanges_peers,
         health_check: spec.health_check.clone(),
         outlier_detection: spec.outlier_detection.clone(),

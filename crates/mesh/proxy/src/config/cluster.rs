@@ -25,7 +25,7 @@ use super::{
 use crate::http1::head::{Limits, MOST_FIELDS};
 use crate::snapshot::{
     Balancing, Cluster, ClusterLimits, HealthCheck, Http2Options, OriginalDestination,
-    OutlierDetection, Spread, TcpKeepalive, UpstreamProtocol,
+    OutlierDetection, ServiceName, Spread, TcpKeepalive, UpstreamProtocol,
 };
 
 /// A checked cluster.
@@ -53,6 +53,7 @@ pub(crate) struct ClusterSpec {
     pub(crate) sources: Vec<IpAddr>,
     pub(crate) keepalive: Option<TcpKeepalive>,
     pub(crate) transports: Transports,
+    pub(crate) service: Option<ServiceName>,
     pub(crate) exchanges_peers: bool,
 }
 
@@ -184,7 +185,8 @@ pub(crate) fn compile(mut cluster: pb::Cluster, names: &Names<'_>) -> Result<Clu
         unset if unset.is_empty() => name.clone(),
         given => given,
     };
-    ignored!(cluster: metadata, stats_matcher, per_connection_buffer_limit_bytes,
+    let service = istio::service(cluster.metadata.take().as_ref());
+    ignored!(cluster: stats_matcher, per_connection_buffer_limit_bytes,
         per_connection_buffer_high_watermark_timeout, track_timeout_budgets, track_cluster_stats,
         wait_for_warm_on_init, cleanup_interval);
     nothing_else(&cluster, at)?;
@@ -210,6 +212,7 @@ pub(crate) fn compile(mut cluster: pb::Cluster, names: &Names<'_>) -> Result<Clu
         sources,
         keepalive,
         transports,
+        service,
         exchanges_peers,
     })
 }

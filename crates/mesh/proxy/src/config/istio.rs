@@ -15,6 +15,7 @@ use periplus_xds::istio_peers::{OF_CONNECTIONS, PROTOCOL, TYPED_STRUCT, TypedStr
 use prost::{Message, Name};
 
 use super::check::{At, Refused, decode, ignored, nothing_else, short_type};
+use crate::snapshot::ServiceName;
 use crate::telemetry::istio::text_of;
 
 const HTTP_EXCHANGE: &str = "io.istio.http.peer_metadata.Config";
@@ -131,6 +132,20 @@ fn typed_struct(config: &Any, at: &At<'_>) -> Result<Option<(String, Struct)>, R
 pub(super) fn workload(metadata: Option<&Metadata>) -> Option<Arc<str>> {
     let said = metadata?.filter_metadata.get("istio")?;
     text_of(said, "workload").map(Arc::from)
+}
+
+/// What a cluster's service is called, as its metadata say it: the first of `istio.services`.
+pub(super) fn service(metadata: Option<&Metadata>) -> Option<ServiceName> {
+    let said = metadata?.filter_metadata.get("istio")?;
+    let Kind::ListValue(all) = said.fields.get("services")?.kind.as_ref()? else {
+        return None;
+    };
+    let service = as_struct(all.values.first()?)?;
+    let host = text_of(service, "host").unwrap_or_default();
+    let first_word = || host.split('.').next().unwrap_or_default();
+    let name = text_of(service, "name").unwrap_or_else(first_word);
+    let namespace = text_of(service, "namespace").unwrap_or_default();
+    Some(ServiceName::new(host, name, namespace))
 }
 
 /// The type that a configuration is of, for whoever is told that it is not supported.

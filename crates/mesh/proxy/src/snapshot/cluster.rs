@@ -51,6 +51,8 @@ pub struct Cluster {
     pub max_requests_per_connection: Option<u32>,
     /// What its endpoints speak.
     pub protocol: UpstreamProtocol,
+    /// `istio.services` of its metadata, of which the first counts.
+    pub service: Option<ServiceName>,
     /// `istio.metadata_exchange`: connections of TCP begin with who is at both ends, where both agree on that.
     pub exchanges_peers: bool,
     /// `health_checks`, of which there may be one.
@@ -122,6 +124,7 @@ impl Default for Cluster {
             max_response_headers: Self::RESPONSE_LIMITS.fields,
             max_requests_per_connection: None,
             protocol: UpstreamProtocol::Http1,
+            service: None,
             exchanges_peers: false,
             health_check: None,
             outlier_detection: None,
@@ -129,6 +132,28 @@ impl Default for Cluster {
             closes_on_failure: false,
             transport: Transport::default(),
             members: MembersCell::default(),
+        }
+    }
+}
+
+/// What metrics call a service. Whatever is not known is empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceName {
+    /// `host`: `reviews.default.svc.cluster.local`.
+    pub host: Box<str>,
+    /// `name`: `reviews`.
+    pub name: Box<str>,
+    /// `namespace`: `default`.
+    pub namespace: Box<str>,
+}
+
+impl ServiceName {
+    /// Of these texts.
+    pub fn new(host: &str, name: &str, namespace: &str) -> Self {
+        Self {
+            host: host.into(),
+            name: name.into(),
+            namespace: namespace.into(),
         }
     }
 }

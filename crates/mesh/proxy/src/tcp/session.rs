@@ -261,7 +261,7 @@ impl Session {
         Some(metrics.of_connection(&Observation {
             direction: *direction,
             peer: told.and_then(|told| told.peer.clone()),
-            service: Service::of(cluster, b""),
+            service: Service::of(cluster, "", b""),
             peer_principal: secured.and_then(|secured| secured.peer_id()),
             own_principal: secured.and_then(|secured| secured.own_id()),
             status: 0,

@@ -135,10 +135,12 @@ impl Call {
         };
         let response_bytes = answer_head + exchange.response_bytes;
         let cluster = exchange.cluster.as_deref();
+        let router = self.view.router.as_ref().zip(exchange.route);
+        let route = router.map_or("", |(router, at)| &router.route(at).name);
         Observation {
             direction,
             peer,
-            service: Service::of(cluster, host),
+            service: Service::of(cluster, route, host),
             peer_principal: secured.and_then(Secured::peer_id),
             own_principal: secured.and_then(Secured::own_id),
             status: exchange.status,
@@ -271,7 +273,7 @@ impl Call {
             metrics.observe(&Observation {
                 direction,
                 peer: None,
-                service: Service::Unknown,
+                service: Service::default(),
                 peer_principal: secured.and_then(Secured::peer_id),
                 own_principal: secured.and_then(Secured::own_id),
                 status: refusal.status,

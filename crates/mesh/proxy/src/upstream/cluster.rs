@@ -19,7 +19,7 @@ use crate::net::Source;
 use crate::reply::Failure;
 use crate::snapshot::{Balancing, Cluster, Endpoint, Wanted};
 use crate::stats::{ClusterStats, ExchangeStats, TlsStats};
-use crate::telemetry::istio::cluster_id;
+use crate::telemetry::istio::Named;
 use crate::telemetry::log::needs_no_escape;
 use crate::tls;
 use crate::trace::{cluster_tags, endpoint_tags};
@@ -51,8 +51,8 @@ pub(crate) struct ClusterState {
     pub(crate) tags: FixedTags,
     /// Nothing in its names has to be escaped in JSON.
     pub(crate) has_plain_names: bool,
-    /// What stands for it in Istio's metrics.
-    pub(crate) metrics_id: Option<u64>,
+    /// What Istio's metrics say of its service.
+    pub(crate) named: Option<Named>,
     endpoints: Vec<Rc<EndpointState>>,
     /// Those that clients of an ORIGINAL_DST cluster have asked for, and those that are reached from addresses of
     /// clients.
@@ -124,7 +124,7 @@ impl ClusterState {
         Rc::new(Self {
             has_plain_names: needs_no_escape(&cluster.name)
                 && needs_no_escape(&cluster.observability_name),
-            metrics_id: cluster_id(&cluster.name),
+            named: Named::of(&cluster),
             picker: RefCell::new(picker(&cluster, &members, &stats, seed)),
             tags: cluster_tags(&cluster),
             watches: cluster.outlier_detection.is_some()

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use envoy_types::pb::envoy::config::core::v3::Metadata;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp_proxy;
+use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::google::protobuf::{ListValue, Struct, Value as GivenValue};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -269,6 +272,30 @@ fn client_world(to: SocketAddr, database: SocketAddr, at: [SocketAddr; 2]) -> Sn
         .with(ROUTE, all(vec![route_configuration("r", vec![route])]))
 }
 
+/// What Istio says of the service in its clusters.
+fn reviews() -> Metadata {
+    let text = |text: &str| Kind::StringValue(text.to_owned());
+    let object = |fields: Vec<(&str, Kind)>| Struct {
+        fields: fields
+            .into_iter()
+            .map(|(name, kind)| (name.to_owned(), GivenValue { kind: Some(kind) }))
+            .collect(),
+    };
+    let service = object(vec![
+        ("host", text(REVIEWS)),
+        ("name", text("reviews")),
+        ("namespace", text("default")),
+    ]);
+    let values = vec![GivenValue {
+        kind: Some(Kind::StructValue(service)),
+    }];
+    let said = object(vec![("services", Kind::ListValue(ListValue { values }))]);
+    Metadata {
+        filter_metadata: [("istio".to_owned(), said)].into(),
+        ..Metadata::default()
+    }
+}
+
 /// The server's side.
 fn server_world(application: SocketAddr, at: SocketAddr) -> Snapshot {
     let only = |resource: Resource| ResourceSet::from_iter([resource]);
@@ -276,7 +303,10 @@ fn server_world(application: SocketAddr, at: SocketAddr) -> Snapshot {
     let to = a_route(path_prefix("/"), to_cluster(cluster));
     let accepts = listener("in", at, TrafficDirection::Inbound, manager("r"));
     Snapshot::default()
-        .with(CLUSTER, only(eds_cluster(cluster, |_| ())))
+        .with(
+            CLUSTER,
+            only(eds_cluster(cluster, |it| it.metadata = Some(reviews()))),
+        )
         .with(ENDPOINT, only(endpoints(cluster, &[application])))
         .with(LISTENER, only(Resource::new("in", &accepts)))
         .with(ROUTE, only(route_configuration("r", vec![to])))
@@ -287,7 +317,7 @@ async fn traffic(http: SocketAddr, tcp: SocketAddr) {
     loop {
         for path in ["/ok", "/status/404"] {
             let request =
-                format!("GET {path} HTTP/1.1\r\nhost: {REVIEWS}\r\nconnection: close\r\n\r\n");
+                format!("GET {path} HTTP/1.1\r\nhost: reviews:9080\r\nconnection: close\r\n\r\n");
             // Whether it was answered shows in the metrics.
             let _ = exchange(http, &request).await;
         }
@@ -332,7 +362,7 @@ async fn a_real_prometheus_has_data_for_istios_dashboards_and_kiali() {
     // Who talks to whom is the same from both sides.
     for reporter in ["source", "destination"] {
         let query = format!(
-            "sum(rate(istio_requests_total{{reporter=\"{reporter}\"}}[30s])) by (source_workload,destination_workload,destination_service_name)"
+            "sum(rate(istio_requests_total{{reporter=\"{reporter}\"}}[30s])) by (source_workload,destination_workload,destination_service,destination_service_name)"
         );
         let edges: BTreeSet<_> = prometheus
             .query(&query)
@@ -341,6 +371,7 @@ async fn a_real_prometheus_has_data_for_istios_dashboards_and_kiali() {
             .map(|(labels, _)| labels.to_string())
             .collect();
         let edge = json!({
+            "destination_service": REVIEWS,
             "destination_service_name": "reviews",
             "destination_workload": "reviews-v1",
             "source_workload": "productpage-v1",

@@ -101,7 +101,8 @@ fn both_sides_name_both_workloads() {
             "reviews.default.svc.cluster.local",
             "reviews:9080",
         ),
-        ("destination_service_name", "reviews", "reviews"),
+        // What nothing tells of is what the client calls it.
+        ("destination_service_name", "reviews", "reviews:9080"),
         ("response_code", "200", "200"),
         ("connection_security_policy", "unknown", "none"),
     ];

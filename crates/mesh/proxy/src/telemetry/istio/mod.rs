@@ -8,6 +8,7 @@ mod greeting;
 mod peer;
 mod rules;
 mod series;
+mod service;
 mod tcp;
 
 #[cfg(test)]
@@ -27,7 +28,8 @@ pub(crate) use self::peer::{PeerCell, text_of};
 pub use self::rules::MetricRules;
 pub(crate) use self::rules::{Custom, LabelValue, Metric, RulesView};
 pub(crate) use self::series::SeriesList;
-use self::series::{HISTOGRAMS, Labels, OtherBounds, Series, cut};
+use self::series::{HISTOGRAMS, Labels, OtherBounds, Series};
+pub(crate) use self::service::{Named, Service};
 pub(crate) use self::tcp::TcpSeries;
 use crate::bootstrap::HistogramBounds;
 use crate::clock::Micros;
@@ -117,11 +119,7 @@ impl Key {
         Self {
             direction: seen.direction,
             peer: seen.peer.as_ref().map_or(0, |peer| peer.id()),
-            service: match seen.service {
-                Service::Cluster(_, id) => id,
-                Service::Host(name) => id_of(cut(name).as_bytes()),
-                Service::Unknown => 0,
-            },
+            service: seen.service.id(),
             peer_principal: id(seen.peer_principal),
             own_principal: id(seen.own_principal),
             status: seen.status,
@@ -138,11 +136,6 @@ impl Key {
 pub(crate) fn id_of(name: &[u8]) -> u64 {
     static KEYED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     KEYED.hash_one(name).max(1)
-}
-
-/// What stands for a cluster, if it has a name of Istio's.
-pub(crate) fn cluster_id(name: &str) -> Option<u64> {
-    series::is_istios(name).then(|| id_of(name.as_bytes()))
 }
 
 /// The bounds of a histogram, if they are not Envoy's own: those of its name, which labels follow in Istio's proxies.
@@ -175,16 +168,6 @@ pub(crate) struct Observation<'a> {
     /// What the listener's rules make of it.
     pub(crate) custom: Option<Custom<'a>>,
     pub(crate) now: Micros,
-}
-
-/// What the request was for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Service<'a> {
-    /// A cluster of Istio's name, `outbound|9080|v1|reviews.default.svc.cluster.local`, and its [`cluster_id`].
-    Cluster(&'a str, u64),
-    /// What the client has called it.
-    Host(&'a str),
-    Unknown,
 }
 
 impl Metrics {

@@ -6,10 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::exposition::Sums;
 use super::tcp::TcpSeries;
-use super::{Custom, MOST_SERIES, Metric, Observation, Peer, Protocol, Service};
+use super::{Custom, MOST_SERIES, Metric, Observation, Peer, Protocol};
 use crate::snapshot::Direction;
 use crate::stats::{BOUNDS, Bounds, Count, push_label};
-use crate::upstream::ClusterState;
 
 /// The most bytes of a label's value: names in DNS have at most 253.
 const MOST_LABEL: usize = 256;
@@ -421,81 +420,30 @@ impl Labels {
         }
     }
 
+    /// As in Istio, a workload that serves what has no name calls it by its own.
     fn push_service(&mut self, own: &Peer, peer: &Peer, seen: &Observation<'_>) {
         let is_outbound = seen.direction == Direction::Outbound;
-        let destination = if is_outbound { peer } else { own };
-        let or_unknown = |value: &str| match value {
-            "" => "unknown".to_owned(),
-            value => value.to_owned(),
+        let (host, name, namespace) = seen.service.names();
+        let fallback = match is_outbound {
+            true => "unknown",
+            false => &own.canonical_service,
         };
-        let first_word = |host: &str| host.split(['.', ':']).next().unwrap_or_default().to_owned();
-        let (service, name, namespace) = match seen.service {
-            Service::Cluster(cluster, _) => match host_of(cluster) {
-                Some(host) => {
-                    let namespace = host.split('.').nth(1).unwrap_or(&destination.namespace);
-                    (host.to_owned(), first_word(host), or_unknown(namespace))
-                }
-                None => (
-                    cluster.to_owned(),
-                    cluster.to_owned(),
-                    or_unknown(&destination.namespace),
-                ),
-            },
-            Service::Host(host) => (
-                host.to_owned(),
-                first_word(host),
-                or_unknown(&destination.namespace),
-            ),
-            Service::Unknown => {
-                // As with Istio, what serves it is at least known to itself.
-                let own = if is_outbound {
-                    ""
-                } else {
-                    &own.canonical_service
-                };
-                (
-                    or_unknown(own),
-                    or_unknown(own),
-                    or_unknown(&destination.namespace),
-                )
-            }
+        let proven = seen.peer_principal.and_then(namespace_of);
+        let namespace = match (is_outbound, namespace) {
+            (false, _) => &own.namespace,
+            (true, "") => proven.unwrap_or(&peer.namespace),
+            (true, told) => told,
         };
-        self.push("destination_service", &service);
-        self.push("destination_service_name", &name);
-        self.push("destination_service_namespace", &namespace);
+        let or = |value: &str, other: &str| if value.is_empty() { other } else { value }.to_owned();
+        self.push("destination_service", &or(host, fallback));
+        self.push("destination_service_name", &or(name, fallback));
+        self.push("destination_service_namespace", &or(namespace, "unknown"));
     }
 
     fn push(&mut self, name: impl Into<Cow<'static, str>>, value: &str) {
         self.cut += usize::from(value.len() > MOST_LABEL);
         self.all.push((name.into(), cut(value).to_owned()));
     }
-}
-
-impl<'a> Service<'a> {
-    /// By the cluster, if that has a name of Istio's; else by what the client has called it.
-    pub(crate) fn of(cluster: Option<&'a ClusterState>, host: &'a [u8]) -> Self {
-        let known = cluster.and_then(|cluster| Some((cluster, cluster.metrics_id?)));
-        if let Some((cluster, id)) = known {
-            return Self::Cluster(&cluster.cluster.name, id);
-        }
-        match std::str::from_utf8(host) {
-            Ok("") | Err(_) => Self::Unknown,
-            Ok(host) => Self::Host(host),
-        }
-    }
-}
-
-/// Whether a cluster has a name of Istio's.
-pub(super) fn is_istios(name: &str) -> bool {
-    let of_service = name.starts_with("outbound|") || name.starts_with("inbound|");
-    of_service && !name.ends_with('|') || name.ends_with("Cluster")
-}
-
-/// The host in a cluster's name of Istio's form.
-fn host_of(cluster: &str) -> Option<&str> {
-    let mut parts = cluster.split('|');
-    let host = parts.nth(3)?;
-    (!host.is_empty()).then_some(host)
 }
 
 /// The namespace of a SPIFFE id of Istio's form: `spiffe://cluster.local/ns/default/sa/reviews`.

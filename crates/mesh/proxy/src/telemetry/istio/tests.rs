@@ -6,6 +6,7 @@ use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{Struct, Value};
 
 use super::*;
+use crate::snapshot::{Cluster, ServiceName};
 
 fn text(value: &str) -> Value {
     Value {
@@ -99,8 +100,18 @@ fn what_others_say_of_a_peer_holds_until_it_speaks() {
     assert_eq!(again.get(), cell.get());
 }
 
-fn cluster(name: &str) -> Service<'_> {
-    Service::Cluster(name, cluster_id(name).expect("Istio's name"))
+fn cluster(name: &str) -> Service<'static> {
+    of_cluster(name, None)
+}
+
+fn of_cluster(name: &str, service: Option<ServiceName>) -> Service<'static> {
+    let cluster = Cluster {
+        name: name.to_owned(),
+        service,
+        ..Cluster::default()
+    };
+    let named = Named::of(&cluster).expect("what is known of it");
+    Service::named(Box::leak(Box::new(named)))
 }
 
 fn seen(status: u16) -> Observation<'static> {
@@ -142,7 +153,7 @@ fn the_labels_are_those_of_istio() {
     });
     metrics.observe(&Observation {
         direction: Direction::Inbound,
-        service: Service::Host("productpage:9080"),
+        service: Service::called("productpage:9080"),
         peer_principal: Some("spiffe://cluster.local/ns/istio-system/sa/gateway"),
         own_principal: Some("spiffe://cluster.local/ns/default/sa/productpage"),
         ..seen(503)
@@ -160,7 +171,7 @@ fn the_labels_are_those_of_istio() {
              destination_principal=\"spiffe://cluster.local/ns/default/sa/productpage\",\
              destination_app=\"productpage\",destination_version=\"v1\",\
              destination_cluster=\"Kubernetes\",destination_service=\"productpage:9080\",\
-             destination_service_name=\"productpage\",destination_service_namespace=\"default\",\
+             destination_service_name=\"productpage:9080\",destination_service_namespace=\"default\",\
              request_protocol=\"http\",response_code=\"503\",grpc_response_status=\"\",\
              response_flags=\"-\",connection_security_policy=\"mutual_tls\"} 1",
             "istio_requests_total{reporter=\"source\",source_workload=\"productpage\",\
@@ -186,7 +197,7 @@ fn who_serves_what_has_no_name_is_known_where_it_is_served() {
     for direction in [Direction::Inbound, Direction::Outbound] {
         metrics.observe(&Observation {
             direction,
-            service: Service::Unknown,
+            service: Service::default(),
             ..seen(404)
         });
     }
@@ -395,7 +406,7 @@ fn ever_new_hosts_and_peers_take_no_more_room_than_there_is() {
         text.clear();
         write!(text, "host-{number}.example").expect("a String");
         metrics.observe(&Observation {
-            service: Service::Host(&text),
+            service: Service::called(&text),
             peer_principal: Some(&text),
             // Half a minute goes by: not long enough for a series to be given up.
             now: 1 + number * 300,
@@ -419,12 +430,12 @@ fn hosts_of_any_length_make_no_page_of_any_length() {
     for number in 0..MOST_SERIES {
         let host = format!("{number}.{}", "ä".repeat(25_000));
         metrics.observe(&Observation {
-            service: Service::Host(&host),
+            service: Service::called(&host),
             ..seen(404)
         });
         // What differs only where it is cut is the same.
         metrics.observe(&Observation {
-            service: Service::Host(&format!("{host}.")),
+            service: Service::called(&format!("{host}.")),
             ..seen(404)
         });
     }
@@ -445,7 +456,8 @@ fn hosts_of_any_length_make_no_page_of_any_length() {
         + told("istio_response_bytes_sum");
     assert_eq!(histograms + left_out, 3 * MOST_SERIES);
     assert!(left_out > 0);
-    assert_eq!((list.overflow(), list.cut()), (0, MOST_SERIES as u64));
+    // The service and its name.
+    assert_eq!((list.overflow(), list.cut()), (0, 2 * MOST_SERIES as u64));
 }
 
 #[test]
@@ -466,4 +478,117 @@ fn who_says_nothing_is_nobody_else() {
         );
         assert!(line.ends_with("} 2"), "{line}");
     }
+}
+
+/// The three labels that name the service.
+fn service_labels(list: &SeriesList) -> Vec<String> {
+    let lines = lines(list, "istio_requests_total{");
+    let of_line = |line: &String| {
+        let from = line.find("destination_service=").expect("it is named");
+        let to = line.find(",request_protocol").expect("it comes next");
+        line[from..to]
+            .replace("destination_service", "")
+            .replace('"', "")
+    };
+    lines.iter().map(of_line).collect()
+}
+
+#[test]
+fn services_are_called_what_their_clusters_say_else_what_routes_and_clients_do() {
+    let named = |host, name, namespace| Some(ServiceName::new(host, name, namespace));
+    let by_route = |route| Service::of(None, route, b"away.example:80");
+    let passed = |name| Service::of_both(cluster(name), "away.example");
+    for (service, direction, expected) in [
+        // What the metadata say goes before the name of the cluster, and before what the client says.
+        (
+            of_cluster(
+                "outbound|443||api.example.com",
+                named("api.example.com", "api.example.com", "shop"),
+            ),
+            Direction::Outbound,
+            "=api.example.com,_name=api.example.com,_namespace=shop",
+        ),
+        (
+            of_cluster(
+                "inbound|9080||",
+                named("reviews.default.svc.cluster.local", "reviews", "elsewhere"),
+            ),
+            Direction::Inbound,
+            "=reviews.default.svc.cluster.local,_name=reviews,_namespace=default",
+        ),
+        (
+            cluster("outbound|9080|v1|reviews.shop.svc.cluster.local"),
+            Direction::Outbound,
+            "=reviews.shop.svc.cluster.local,_name=reviews,_namespace=shop",
+        ),
+        (
+            passed("PassthroughCluster"),
+            Direction::Outbound,
+            "=away.example,_name=PassthroughCluster,_namespace=unknown",
+        ),
+        (
+            cluster("PassthroughCluster"),
+            Direction::Outbound,
+            "=unknown,_name=PassthroughCluster,_namespace=unknown",
+        ),
+        (
+            passed("InboundPassthroughCluster"),
+            Direction::Inbound,
+            "=away.example,_name=InboundPassthroughCluster,_namespace=default",
+        ),
+        (
+            by_route("block_all"),
+            Direction::Outbound,
+            "=away.example:80,_name=BlackHoleCluster,_namespace=unknown",
+        ),
+        (
+            by_route("allow_any"),
+            Direction::Outbound,
+            "=away.example:80,_name=PassthroughCluster,_namespace=unknown",
+        ),
+        (
+            by_route("some_name"),
+            Direction::Outbound,
+            "=away.example:80,_name=away.example:80,_namespace=unknown",
+        ),
+        (
+            Service::default(),
+            Direction::Inbound,
+            "=productpage,_name=productpage,_namespace=default",
+        ),
+    ] {
+        let list = Arc::<SeriesList>::default();
+        metrics(&list).observe(&Observation {
+            service,
+            direction,
+            ..seen(200)
+        });
+        assert_eq!(service_labels(&list), [expected]);
+    }
+}
+
+#[test]
+fn services_that_are_called_otherwise_are_counted_apart() {
+    let list = Arc::<SeriesList>::default();
+    let metrics = metrics(&list);
+    for service in [
+        Service::of(None, "block_all", b"a"),
+        Service::of(None, "allow_any", b"a"),
+        Service::of(None, "", b"a"),
+        Service::of(None, "", b"b"),
+        Service::of_both(cluster("PassthroughCluster"), "a"),
+        Service::of_both(cluster("PassthroughCluster"), "b"),
+        Service::of_both(cluster("BlackHoleCluster"), "a"),
+    ] {
+        for _ in 0..2 {
+            metrics.observe(&Observation {
+                service,
+                ..seen(200)
+            });
+        }
+    }
+    let all = lines(&list, "istio_requests_total{");
+    assert_eq!(all.len(), 5, "{all:#?}");
+    // They are called the same whether the route or the cluster says so.
+    assert_eq!(all.iter().filter(|line| line.ends_with(" 4")).count(), 2);
 }
