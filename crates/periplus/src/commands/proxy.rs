@@ -86,7 +86,7 @@ pub(crate) struct Args {
     span_details: bool,
 
     /// Tracers of OpenTelemetry's kind read B3 where there is no `traceparent`, and write it beside W3C's
-    #[arg(long)]
+    #[arg(long, env = "PERIPLUS_OTEL_B3")]
     otel_b3: bool,
 
     /// At most so many traces begin here in a second; requests whose callers have decided are not among them

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use envoy_types::pb::envoy::config::accesslog::v3::access_log_filter::FilterSpecifier;
 use envoy_types::pb::envoy::config::accesslog::v3::comparison_filter::Op;
 use envoy_types::pb::envoy::config::accesslog::v3::{
-    AccessLog, AccessLogFilter, ComparisonFilter, ExtensionFilter, StatusCodeFilter, access_log,
-    extension_filter,
+    AccessLog, AccessLogFilter, AndFilter, ComparisonFilter, ExtensionFilter, ResponseFlagFilter,
+    StatusCodeFilter, access_log, extension_filter,
 };
 use envoy_types::pb::envoy::config::core::v3::{CelExpressionConfig, RuntimeUInt32};
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::FileAccessLog as EnvoyFileLog;
@@ -72,6 +72,33 @@ const DEFAULT: [(&str, &str, &str); 24] = [
 pub(super) fn access_logs(index: &Index, proxy: &Proxy, side: Side) -> Vec<AccessLog> {
     let logs = index.logs_of(proxy, side).into_iter();
     logs.map(|(log, filter)| file_log(log, filter)).collect()
+}
+
+/// The same of a listener, as in Istio: of connections that no filter chain takes, which nothing else tells of, such as
+/// plaintext where mutual TLS is asked for.
+pub(super) fn listener_logs(index: &Index, proxy: &Proxy, side: Side) -> Vec<AccessLog> {
+    let logs = access_logs(index, proxy, side).into_iter();
+    logs.map(|log| AccessLog {
+        filter: Some(without_chain(log.filter)),
+        ..log
+    })
+    .collect()
+}
+
+fn without_chain(filter: Option<AccessLogFilter>) -> AccessLogFilter {
+    let flags = ResponseFlagFilter {
+        flags: vec!["NR".to_owned()],
+    };
+    let is_without = AccessLogFilter {
+        filter_specifier: Some(FilterSpecifier::ResponseFlagFilter(flags)),
+    };
+    let Some(filter) = filter else {
+        return is_without;
+    };
+    let filters = vec![is_without, filter];
+    AccessLogFilter {
+        filter_specifier: Some(FilterSpecifier::AndFilter(AndFilter { filters })),
+    }
 }
 
 fn file_log(log: &FileLogSpec, filter: Option<&LogFilter>) -> AccessLog {

@@ -107,6 +107,13 @@ pub(super) fn network_filters(index: &Index, proxy: &Proxy) -> Vec<listener::Fil
     configs.map(filter).collect()
 }
 
+/// The actions of the policies of a proxy that are tried and not enforced.
+pub(super) fn tried<'a>(index: &'a Index, proxy: &'a Proxy) -> Vec<&'a PolicyAction> {
+    let applying = index.authorization_policies(proxy);
+    let tried = applying.filter(|entry| entry.spec.is_dry_run);
+    tried.map(|entry| &entry.spec.action).collect()
+}
+
 fn configs(index: &Index, proxy: &Proxy, traffic: Traffic) -> impl Iterator<Item = Filter> {
     let applying: Vec<_> = index.authorization_policies(proxy).collect();
     let trust = Trust::of(index.mesh());

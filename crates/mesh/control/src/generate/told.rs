@@ -1,5 +1,5 @@
 //! What Telemetry resources say about metrics, for proxies that count them themselves, and about the logs of
-//! connections.
+//! connections and listeners.
 
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
@@ -9,7 +9,7 @@ use periplus_xds::istio_peers;
 use periplus_xds::istio_stats::{MetricConfig, PluginConfig};
 use prost::{Message, Name as _};
 
-use super::access_log::access_logs;
+use super::access_log::{access_logs, listener_logs};
 use super::proto::any;
 use crate::index::{Index, Side};
 use crate::proxy::{Proxy, Role};
@@ -52,7 +52,7 @@ pub(super) fn metrics(index: &Index, proxy: &Proxy, side: Side) -> Option<Any> {
     (config != PluginConfig::default()).then(|| config.packed())
 }
 
-/// Has what passes connections on tell of them.
+/// Has listeners, and what passes connections on, tell of connections.
 pub(super) fn add(index: &Index, proxy: &Proxy, listeners: &mut [Listener]) {
     for listener in listeners {
         // What a gateway serves it passes on, as in Istio.
@@ -61,6 +61,7 @@ pub(super) fn add(index: &Index, proxy: &Proxy, listeners: &mut [Listener]) {
             true => Side::Server,
             false => Side::Client,
         };
+        listener.access_log = listener_logs(index, proxy, side);
         let chains = listener.filter_chains.iter_mut();
         for chain in chains.chain(listener.default_filter_chain.as_mut()) {
             add_to_chain(index, proxy, side, chain);

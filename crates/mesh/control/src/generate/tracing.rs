@@ -18,13 +18,18 @@ use envoy_types::pb::envoy::config::trace::v3::{OpenTelemetryConfig, ZipkinConfi
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::Tracing;
 use envoy_types::pb::envoy::extensions::tracers::opentelemetry::resource_detectors::v3::EnvironmentResourceDetectorConfig;
 use envoy_types::pb::envoy::r#type::tracing::v3::CustomTag;
+use envoy_types::pb::envoy::r#type::metadata::v3::metadata_key::PathSegment;
+use envoy_types::pb::envoy::r#type::metadata::v3::metadata_key::path_segment::Segment;
+use envoy_types::pb::envoy::r#type::metadata::v3::metadata_kind::{Kind, Request as OfRequest};
+use envoy_types::pb::envoy::r#type::metadata::v3::{MetadataKey, MetadataKind};
 use envoy_types::pb::envoy::r#type::tracing::v3::custom_tag::{
-    Environment, Header, Literal, Type,
+    Environment, Header, Literal, Metadata as OfMetadata, Type,
 };
 use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 use envoy_types::pb::envoy::r#type::v3::{FractionalPercent, Percent};
-use periplus_resources::{ExtensionProvider, ProviderKind, TagSource, TraceContext};
+use periplus_resources::{ExtensionProvider, PolicyAction, ProviderKind, TagSource, TraceContext};
 
+use super::authorization;
 use super::proto::{any, boolean, duration, uint32};
 use crate::index::{Index, Side, Traced};
 use crate::names;
@@ -45,7 +50,7 @@ pub(super) fn tracing(index: &Index, proxy: &Proxy, side: Side) -> Option<Tracin
         random_sampling: percent(traced.sampling),
         overall_sampling: percent(100.0),
         max_path_tag_length: uint32(max_tag_length.unwrap_or(own.max_path_tag_length)),
-        custom_tags: custom_tags(&traced, proxy),
+        custom_tags: custom_tags(index, &traced, proxy),
         provider: Some(provider_of(provider, proxy)),
         // A gateway has a span for the request and one for each attempt to serve it.
         spawn_upstream_span: match proxy.role {
@@ -176,8 +181,54 @@ fn detectors(provider: &ExtensionProvider) -> Vec<TypedExtensionConfig> {
     environment.into_iter().collect()
 }
 
+/// What spans say of policies that are tried, as with Istio: the tag, and where RBAC filters leave its value.
+const DRY_RUN: [(PolicyAction, [(&str, &str); 2]); 2] = [
+    (
+        PolicyAction::Allow,
+        [
+            (
+                "istio.authorization.dry_run.allow_policy.name",
+                "istio_dry_run_allow_shadow_effective_policy_id",
+            ),
+            (
+                "istio.authorization.dry_run.allow_policy.result",
+                "istio_dry_run_allow_shadow_engine_result",
+            ),
+        ],
+    ),
+    (
+        PolicyAction::Deny,
+        [
+            (
+                "istio.authorization.dry_run.deny_policy.name",
+                "istio_dry_run_deny_shadow_effective_policy_id",
+            ),
+            (
+                "istio.authorization.dry_run.deny_policy.result",
+                "istio_dry_run_deny_shadow_engine_result",
+            ),
+        ],
+    ),
+];
+
+fn of_rbac(key: &str) -> Type {
+    let segment = PathSegment {
+        segment: Some(Segment::Key(key.to_owned())),
+    };
+    Type::Metadata(OfMetadata {
+        kind: Some(MetadataKind {
+            kind: Some(Kind::Request(OfRequest::default())),
+        }),
+        metadata_key: Some(MetadataKey {
+            key: "envoy.filters.http.rbac".to_owned(),
+            path: vec![segment],
+        }),
+        default_value: String::new(),
+    })
+}
+
 /// Sorted by name. They describe the reporting proxy, not its peer.
-fn custom_tags(traced: &Traced<'_>, proxy: &Proxy) -> Vec<CustomTag> {
+fn custom_tags(index: &Index, traced: &Traced<'_>, proxy: &Proxy) -> Vec<CustomTag> {
     let mut tags: BTreeMap<&str, Type> = BTreeMap::new();
     if traced.has_istio_tags {
         let literal = |value: &str| {
@@ -196,6 +247,11 @@ fn custom_tags(traced: &Traced<'_>, proxy: &Proxy) -> Vec<CustomTag> {
         tags.insert("istio.cluster_id", literal(&proxy.cluster_id));
         tags.insert("istio.mesh_id", literal(&proxy.mesh_id));
         tags.insert("istio.namespace", literal(&proxy.namespace));
+    }
+    if traced.has_istio_tags {
+        let tried = authorization::tried(index, proxy);
+        let said = DRY_RUN.iter().filter(|(action, _)| tried.contains(&action));
+        tags.extend(said.flat_map(|(_, said)| said.map(|(tag, key)| (tag, of_rbac(key)))));
     }
     for (name, source) in traced.custom_tags {
         tags.insert(name, tag_type(source.clone()));

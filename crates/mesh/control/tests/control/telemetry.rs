@@ -475,6 +475,8 @@ fn connections_are_logged_and_counted_as_requests_are() {
                 "{chain:?}"
             );
             assert_eq!(before.name, "istio.stats");
+            let of_listener = &listener.access_log;
+            assert_eq!(of_listener.len(), usize::from(!is_inbound), "{listener:?}");
             seen[usize::from(is_inbound)] += 1;
         }
     }
@@ -766,5 +768,75 @@ fn what_is_not_supported_is_refused_by_name() {
                 .any(|error| error.to_string().contains(expected)),
             "{spec}: {errors:#?}"
         );
+    }
+}
+
+#[test]
+fn listeners_log_connections_that_nothing_takes() {
+    let mesh = "accessLogFile: /dev/stdout";
+    let filtered = "
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {name: logs}
+spec: {accessLogging: [{providers: [{name: envoy}], filter: {expression: 'request.method == \"GET\"'}}]}
+";
+    for (resources, expected) in [("", "NR"), (filtered, "NR and another")] {
+        let index = index_of(&[], resources, mesh_config(mesh));
+        for listener in made(&index, &sidecar("reviews", "v1")).listeners {
+            let [log] = &listener.access_log[..] else {
+                panic!("{listener:?}");
+            };
+            let filter = log.filter.clone().and_then(|it| it.filter_specifier);
+            let (is_without, others) = match filter {
+                Some(FilterSpecifier::AndFilter(all)) => {
+                    let mut all = all.filters.into_iter();
+                    (all.next().and_then(|it| it.filter_specifier), all.count())
+                }
+                only => (only, 0),
+            };
+            let Some(FilterSpecifier::ResponseFlagFilter(flags)) = is_without else {
+                panic!("{is_without:?}");
+            };
+            let told = flags.flags.join(",") + ["", " and another"][others];
+            assert_eq!(told, expected);
+        }
+    }
+}
+
+#[test]
+fn spans_say_what_policies_that_are_tried_would_have_done() {
+    let policy = |name: &str, action: &str, tried: &str| {
+        format!(
+            "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata:\n  name: {name}\n  \
+             annotations: {{istio.io/dry-run: \"{tried}\"}}\nspec: {{action: {action}, rules: [{{}}]}}\n"
+        )
+    };
+    let (allow, deny) = (policy("a", "ALLOW", "true"), policy("b", "DENY", "true"));
+    let enforced = policy("c", "DENY", "false");
+    for (resources, expected) in [
+        (enforced, &[][..]),
+        (allow.clone(), &["allow_policy.name", "allow_policy.result"]),
+        (
+            allow + &deny,
+            &[
+                "allow_policy.name",
+                "allow_policy.result",
+                "deny_policy.name",
+                "deny_policy.result",
+            ],
+        ),
+    ] {
+        let index = index_of(&[], &resources, mesh_config(MESH));
+        let made = made(&index, &sidecar("reviews", "v1"));
+        let mut listeners = made.listeners.iter();
+        let inbound = listeners
+            .find(|one| one.traffic_direction() == TrafficDirection::Inbound)
+            .expect("a listener");
+        let tags = manager(inbound).tracing.expect("it is traced").custom_tags;
+        let names = tags.iter().map(|tag| tag.tag.as_str());
+        let said: Vec<_> = names
+            .filter_map(|name| name.strip_prefix("istio.authorization.dry_run."))
+            .collect();
+        assert_eq!(said, expected);
     }
 }

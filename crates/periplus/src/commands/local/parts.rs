@@ -170,6 +170,7 @@ impl<'a> Maker<'a> {
                 "--token-file",
                 &token,
                 "--span-details",
+                "--otel-b3",
             ]
             .map(str::to_owned)
             .to_vec(),
