@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::call::Call;
 use crate::exchange::{Exchange, Rare};
 use crate::filter::Active;
-use crate::http1::edit::append_field;
+use crate::http1::edit::{append_field, is_one_field};
 use crate::http1::head::{Field, Limits, MOST_FIELDS};
 use crate::http1::name::Name;
 use crate::http1::request::RequestHead;
@@ -215,6 +215,9 @@ impl Call {
         if added.is_empty() && !fields.iter().any(goes) {
             return None;
         }
+        if !added.iter().all(|(name, value)| is_one_field(name, value)) {
+            return Some(Reply::new(500, "a filter adds what is no field"));
+        }
         let mut text = Vec::with_capacity(head.len() + 256);
         let starts = fields.iter().map(|field| field.name.start());
         let ends = starts.skip(1).chain([head.len() - 2]);
@@ -234,6 +237,9 @@ impl Call {
 
     /// Puts another target in the place of the request's: whether there can be such a request.
     pub(crate) fn retarget(&mut self, target: &[u8]) -> bool {
+        if !target.iter().all(u8::is_ascii_graphic) {
+            return false;
+        }
         let head = self.buffer.head();
         let mut text = self.request.method(head).to_vec();
         text.push(b' ');
@@ -265,6 +271,10 @@ impl Call {
         };
         match edited.parse(&mut text, limits) {
             // The body is on the wire as the client has announced it.
+            Ok(Some(length)) if length != text.len() => Some(Reply::new(
+                500,
+                "there is more than one head after the filters",
+            )),
             Ok(Some(_)) if edited.framing != self.request.framing => Some(Reply::new(
                 500,
                 "the head says after the filters that the body ends elsewhere",

@@ -188,16 +188,20 @@ fn settle(
             took,
         });
     };
+    let invalid = |exchange: &mut Exchange| {
+        count(|stats| &stats.invalid);
+        tell(exchange, "error");
+        let invalid = Denial {
+            status: 500,
+            ..Denial::default()
+        };
+        Some(refuse(exchange, authz, "ext_authz_invalid", invalid))
+    };
     match verdict {
+        Verdict::Denied(denial) if !denial.is_valid() => invalid(exchange),
         Verdict::Allowed(changes) => {
             if changes.apply(call, exchange, view, took).is_none() {
-                count(|stats| &stats.invalid);
-                tell(exchange, "error");
-                let invalid = Denial {
-                    status: 500,
-                    ..Denial::default()
-                };
-                return Some(refuse(exchange, authz, "ext_authz_invalid", invalid));
+                return invalid(exchange);
             }
             count(|stats| &stats.ok);
             tell(exchange, "allowed");
@@ -218,6 +222,7 @@ fn settle(
             count(|stats| &stats.error);
             if !authz.lets_failures_pass {
                 tell(exchange, "error");
+                let denial = denial.filter(Denial::is_valid);
                 return Some(refuse(exchange, authz, ERROR, denial.unwrap_or_default()));
             }
             count(|stats| &stats.failure_mode_allowed);

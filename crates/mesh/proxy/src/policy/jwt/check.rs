@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::call::Call;
 use crate::exchange::Exchange;
+use crate::http1::edit::is_one_field;
 use crate::http1::request::RequestHead;
 use crate::policy::Metadata;
 use crate::policy::jwt::{
@@ -354,7 +355,9 @@ impl JwtView {
             let claim = path
                 .iter()
                 .try_fold(&token.payload, |value, key| value.get(key));
-            if let Some(text) = claim.and_then(header_value) {
+            let text = claim.and_then(header_value);
+            // A claim may be any text: one that would be more than a field is not told.
+            if let Some(text) = text.filter(|text| is_one_field(name, text.as_bytes())) {
                 effects.added.push((name.clone(), text.into_bytes()));
                 effects.clears_route |= provider.clears_route;
             }

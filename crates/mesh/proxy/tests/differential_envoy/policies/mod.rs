@@ -3,6 +3,7 @@
 
 mod authorizer;
 pub(crate) mod authz;
+mod injection;
 pub(crate) mod jwt;
 mod paths;
 pub(crate) mod rbac;

@@ -1,0 +1,85 @@
+//! What tokens and services say stays what it is: none of it becomes a field or a request of its own.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use periplus_proxy::{Agent, Options, bootstrap};
+use serde_json::json;
+
+use super::authorizer::{Authorizer, INJECTED};
+use super::{Filters, PATIENCE, Side, authz, jwt};
+use crate::xds_support::ControlPlane;
+use crate::xds_support::http::exchange;
+
+/// A proxy with some of the filters that are held against Envoy's.
+async fn alone(
+    filters: Vec<(&'static str, Filters)>,
+    names: &[&str],
+    others: &[(&'static str, SocketAddr)],
+) -> (Agent, Side) {
+    let filters = filters.into_iter();
+    let filters: Vec<_> = filters.filter(|(name, _)| names.contains(name)).collect();
+    let plane = ControlPlane::start().await;
+    let side = Side::new("ours", &plane, &filters, others).await;
+    let parsed = bootstrap::parse("ours", &side.bootstrap).expect("valid");
+    let agent = Agent::start(parsed, Options::default());
+    let agent = agent.await.expect("start");
+    let ready = tokio::time::timeout(PATIENCE, agent.ready()).await;
+    ready.expect("the agent does not get ready");
+    (agent, side)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claims_that_are_no_values_of_fields_are_not_told() {
+    let signer = jwt::Signer::new();
+    let (agent, side) = alone(jwt::filters(&signer), &["telling"], &[]).await;
+    for (claim, told) in [
+        ("alice", Some("alice")),
+        (INJECTED, None),
+        ("a\nb", None),
+        ("a\0b", None),
+    ] {
+        let token = signer.token(&json!({"sub": claim, "level": 3}));
+        let request = format!(
+            "GET /ok HTTP/1.1\r\nhost: test\r\nx-sub: root\r\nauthorization: Bearer {token}\r\n\
+             connection: close\r\n\r\n"
+        );
+        let answer = exchange(side.listeners["telling"], &request).await;
+        assert_eq!(answer.expect("an answer").status(), 200, "{claim:?}");
+        let received = side.origin.take();
+        let [only] = &received[..] else {
+            panic!("{claim:?} has become {received:?}");
+        };
+        assert_eq!(only.header("x-sub"), told, "{claim:?}");
+        assert_eq!(only.header("x-level"), Some("3"), "{claim:?}");
+        assert_eq!(only.header("x-injected"), None, "{claim:?}");
+    }
+    agent.shutdown(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_services_say_becomes_no_other_field_and_no_request() {
+    let authorizer = Authorizer::start().await;
+    let others = [("ask-grpc", authorizer.grpc)];
+    let (agent, side) = alone(authz::filters(), &["grpc"], &others).await;
+    for (ask, status) in [
+        ("inject-name", 500),
+        ("inject-value", 500),
+        ("inject-query", 500),
+        ("inject-answer", 500),
+        ("inject-denial", 500),
+        // What is wrong about the service is told in its place.
+        ("inject-error", 403),
+    ] {
+        let request =
+            format!("GET /ok HTTP/1.1\r\nhost: test\r\nx-ask: {ask}\r\nconnection: close\r\n\r\n");
+        let answer = exchange(side.listeners["grpc"], &request).await;
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status(), status, "{ask}");
+        assert_eq!(answer.header("x-injected"), None, "{ask}");
+        assert_eq!(answer.header("x-a"), None, "{ask}");
+        let received = side.origin.take();
+        assert!(received.is_empty(), "{ask} has become {received:?}");
+    }
+    agent.shutdown(Duration::from_secs(1)).await;
+}
