@@ -56,6 +56,8 @@ pub(crate) struct Asked {
 pub(super) struct Question {
     pub(super) method: String,
     pub(super) path: String,
+    /// The host that it names: none is that of the service.
+    pub(super) host: Option<String>,
     pub(super) fields: Vec<u8>,
     pub(super) body: Vec<u8>,
 }
@@ -324,13 +326,14 @@ impl Authz {
         let Question {
             method,
             path,
+            host,
             fields,
             body,
         } = question;
         Errand {
             cluster: &self.service.cluster,
             method,
-            host: &self.service.host,
+            host: host.as_ref().unwrap_or(&self.service.host),
             path,
             fields,
             body: Some([body, b""]),

@@ -342,7 +342,6 @@ async fn over_http(mut stream: tokio::net::TcpStream, asked: Asked) {
             "x-envoy-",
             "user-agent: ",
             "x-b3-",
-            "host: ",
             "content-length: 0",
             "x-request-id",
         ];
