@@ -109,7 +109,7 @@ pub(crate) async fn run(
         Some(rule) => {
             let most = rule.most + usize::from(!rule.may_be_cut);
             let body = poll_fn(|cx| client.poll_body(cx, most)).await?;
-            if !rule.may_be_cut && body.data.len() > rule.most {
+            if !rule.may_be_cut && !body.is_within(rule.most) {
                 return Ok(Some(client.call().too_large(exchange)));
             }
             Some(body)
