@@ -8,6 +8,7 @@ mod condition;
 mod connection;
 mod expression;
 mod filter;
+mod head;
 pub(crate) mod jwt;
 mod metadata;
 pub(crate) mod quota;

@@ -3,7 +3,7 @@
 
 mod authorizer;
 pub(crate) mod authz;
-mod injection;
+mod guards;
 pub(crate) mod jwt;
 mod paths;
 pub(crate) mod rbac;

@@ -1,4 +1,4 @@
-//! What tokens and services say stays what it is: none of it becomes a field or a request of its own.
+//! What clients, tokens and services cannot do: none of what they say becomes more than it is.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -53,6 +53,31 @@ async fn claims_that_are_no_values_of_fields_are_not_told() {
         assert_eq!(only.header("x-sub"), told, "{claim:?}");
         assert_eq!(only.header("x-level"), Some("3"), "{claim:?}");
         assert_eq!(only.header("x-injected"), None, "{claim:?}");
+    }
+    agent.shutdown(Duration::from_secs(1)).await;
+}
+
+/// What filters add is theirs, whatever the client says about its connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_have_no_say_in_what_filters_add() {
+    let signer = jwt::Signer::new();
+    let (agent, side) = alone(jwt::filters(&signer), &["telling"], &[]).await;
+    let token = signer.token(&json!({"sub": "alice"}));
+    for target in ["/ok", "http://test/ok", "http://test?x"] {
+        let request = format!(
+            "GET {target} HTTP/1.1\r\nhost: test\r\nconnection: X-Sub, x-a\r\nx-a: 1\r\nx-b: 2\r\n\
+             authorization: Bearer {token}\r\nx-sub: root\r\nconnection: close\r\n\r\n"
+        );
+        let answer = exchange(side.listeners["telling"], &request).await;
+        let answer = answer.expect("an answer");
+        // There is no route for that one.
+        let status = if target.contains("/ok") { 200 } else { 404 };
+        assert_eq!(answer.status(), status, "{target}");
+        for received in side.origin.take() {
+            assert_eq!(received.header("x-sub"), Some("alice"), "{received:?}");
+            assert_eq!(received.header("x-a"), None, "{received:?}");
+            assert_eq!(received.header("x-b"), Some("2"), "{received:?}");
+        }
     }
     agent.shutdown(Duration::from_secs(1)).await;
 }
