@@ -149,7 +149,9 @@ impl Call {
             Ok(effects) => {
                 tokens.stats.allowed.increment();
                 exchange.rare().metadata.take_over(effects.metadata);
-                let refused = self.edit_head(&effects.removed, &effects.added);
+                let refused = self
+                    .edit_head(&effects.removed, &effects.added)
+                    .or_else(|| self.leave_out_parameters(&effects.removed_parameters));
                 if refused.is_none() && effects.clears_route {
                     return self.relocate(exchange, next);
                 }

@@ -5,6 +5,7 @@ use crate::http1::edit::{append_field, is_one_field};
 use crate::http1::head::{Field, Limits, MOST_FIELDS, list};
 use crate::http1::name::Name;
 use crate::http1::request::{RequestHead, Tunnel};
+use crate::policy::jwt::without_parameters;
 use crate::reply::Reply;
 
 impl Call {
@@ -71,6 +72,18 @@ impl Call {
         }
         text.extend_from_slice(b"\r\n");
         self.replace_head(text)
+    }
+
+    /// Takes parameters out of the query: an answer, if there can be no such request.
+    pub(super) fn leave_out_parameters(&mut self, names: &[String]) -> Option<Reply<'static>> {
+        if names.is_empty() {
+            return None;
+        }
+        let target = self.request.target.path.get(self.buffer.head());
+        let target = String::from_utf8_lossy(target);
+        let target = without_parameters(&target, names);
+        let is_done = self.retarget(target.as_bytes());
+        (!is_done).then(|| Reply::new(500, "the target is none after the filters"))
     }
 
     /// Puts another target in the place of the request's: whether there can be such a request.

@@ -11,6 +11,7 @@ mod filter;
 mod head;
 pub(crate) mod jwt;
 mod metadata;
+mod query;
 pub(crate) mod quota;
 mod rbac;
 mod subject;

@@ -10,8 +10,8 @@ use crate::exchange::{Exchange, Said};
 use crate::http1::edit::is_one_field;
 use crate::http1::name::Name;
 use crate::policy::authz::ask::AuthzView;
-use crate::policy::authz::query::rewritten;
 use crate::policy::authz::{Change, Changes, Denial, FILTER, How, Verdict};
+use crate::policy::query::rewritten;
 use crate::trace::text;
 
 impl Verdict {

@@ -4,7 +4,6 @@ mod ask;
 mod change;
 mod grpc;
 mod http;
-mod query;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -35,6 +35,8 @@ pub(crate) struct JwtView {
 pub(crate) struct Effects {
     /// Headers that go, in lower case.
     pub(crate) removed: Vec<String>,
+    /// Parameters of the query that go.
+    pub(crate) removed_parameters: Vec<String>,
     /// Headers that come.
     pub(crate) added: Vec<(String, Vec<u8>)>,
     /// What the filters behind learn.
@@ -337,10 +339,13 @@ impl JwtView {
     }
 
     fn note(&self, provider: &Provider, token: &Token, found: &Found<'_>, effects: &mut Effects) {
-        if !provider.forwards
-            && let Location::Header { name, .. } = found.location
-        {
-            effects.removed.push(name.clone());
+        if !provider.forwards {
+            match found.location {
+                Location::Header { name, .. } => effects.removed.push(name.clone()),
+                Location::Parameter(name) => effects.removed_parameters.push(name.clone()),
+                // As in Envoy, cookies stay.
+                Location::Cookie(_) => {}
+            }
         }
         if let Some((name, pads)) = &provider.payload_header {
             let mut text = payload_text(&found.text).trim_end_matches('=').to_owned();

@@ -168,6 +168,7 @@ impl Signer {
         };
         let bearer = |token: &str| request("/ok", &format!("authorization: Bearer {token}\n"));
         let good = es256(json!({}));
+        let escaped = good.replace('.', "%2E").replace('e', "%65");
         let mut requests = vec![
             ("none".to_owned(), request("/ok", "")),
             ("untold".to_owned(), request("/ok/untold", "")),
@@ -224,6 +225,36 @@ impl Signer {
             (
                 "own-query".to_owned(),
                 request(&format!("/ok?token={good}&a=b"), ""),
+            ),
+            (
+                "query-sorted".to_owned(),
+                request(&format!("/ok?z=1&token={good}&access_token={good}&a=b"), ""),
+            ),
+            (
+                "query-escaped".to_owned(),
+                request(&format!("/ok?a=b&access%5Ftoken={escaped}"), ""),
+            ),
+            (
+                "own-query-escaped".to_owned(),
+                request(&format!("/ok?%74oken={escaped}&a=b"), ""),
+            ),
+            (
+                "query-empty".to_owned(),
+                request(&format!("/ok?token&token={good}"), ""),
+            ),
+            (
+                "of-other-in-mine".to_owned(),
+                request(
+                    "/ok",
+                    &format!("x-jwt: Token={}\n", es256(json!({"iss": OTHER_ISSUER}))),
+                ),
+            ),
+            (
+                "of-other-in-its-own".to_owned(),
+                request(
+                    "/ok",
+                    &format!("x-other: {}\n", es256(json!({"iss": OTHER_ISSUER}))),
+                ),
             ),
             (
                 "own-header".to_owned(),

@@ -151,9 +151,8 @@ impl Side {
         ];
         let passed = self.origin.take().into_iter().map(|request| {
             let headers = request.headers.into_iter();
-            headers
-                .filter(|(name, _)| told.contains(&name.as_str()))
-                .collect::<BTreeMap<_, _>>()
+            let headers = headers.filter(|(name, _)| told.contains(&name.as_str()));
+            (request.line, headers.collect::<BTreeMap<_, _>>())
         });
         let passed: Vec<_> = passed.collect();
         // Which requirements there are is nobody's to know.
