@@ -585,6 +585,27 @@ pub(super) fn filters(signer: &Signer) -> Vec<(&'static str, Filters)> {
     };
     let optional = || any(vec![named("mine"), missing()]);
     let two = || vec![("mine", mine()), ("other", of(OTHER_ISSUER))];
+    let in_header = |name: &str, value_prefix: &str| {
+        vec![JwtHeader {
+            name: name.to_owned(),
+            value_prefix: value_prefix.to_owned(),
+        }]
+    };
+    let placed = || {
+        let mine = JwtProvider {
+            from_headers: in_header("x-jwt", "Token="),
+            ..mine()
+        };
+        let other = JwtProvider {
+            from_headers: in_header("x-other", ""),
+            ..of(OTHER_ISSUER)
+        };
+        vec![("mine", mine), ("other", other)]
+    };
+    let of_nobody = JwtProvider {
+        audiences: vec!["nobody".to_owned()],
+        ..anybody()
+    };
     let mapped = JwtAuthentication {
         providers: [("mine".to_owned(), mine())].into(),
         requirement_map: [("of route".to_owned(), named("mine"))].into(),
@@ -646,6 +667,12 @@ pub(super) fn filters(signer: &Signer) -> Vec<(&'static str, Filters)> {
         (
             "elsewhere",
             chain(vec![("mine", elsewhere)], named("mine"), None),
+        ),
+        ("placed", chain(placed(), missing(), None)),
+        ("placed-lenient", chain(placed(), missing_or_failed(), None)),
+        (
+            "anybody-or-mine",
+            chain(vec![("a", of_nobody), ("mine", mine())], missing(), None),
         ),
         ("alice", leave(of_alice)),
         ("group", leave(of_group)),
