@@ -13,6 +13,7 @@ use crate::call::Call;
 use crate::clock::Micros;
 use crate::errand::{self, Answer, Errand};
 use crate::exchange::{Exchange, Rare, Said};
+use crate::filter::Active;
 use crate::flags::Flag;
 use crate::http1::framing::Framing;
 use crate::http1::name::Name;
@@ -117,6 +118,24 @@ pub(crate) async fn run(
     };
     let (verdict, took) = ask(client, exchange, authz, body.as_ref()).await?;
     Ok(settle(client.call_mut(), exchange, view, (verdict, took)))
+}
+
+/// The answer to a request for which a route was found only behind these filters, if one of them has let it pass
+/// without asking, as there was none.
+pub(crate) fn refuse_unasked(
+    call: &Call,
+    exchange: &mut Exchange,
+    passed: &[Active],
+) -> Option<Reply<'static>> {
+    let view = passed.iter().find_map(|filter| match filter {
+        Active::Authz(view) => {
+            let AuthzView { authz, .. } = &**view;
+            (authz.denies_when_off || authz.is_for(call, exchange)).then_some(view)
+        }
+        _ => None,
+    })?;
+    view.stats.error.increment();
+    Some(refuse(exchange, &view.authz, ERROR, Denial::default()))
 }
 
 /// Asks the service: what it says, and how long that took.

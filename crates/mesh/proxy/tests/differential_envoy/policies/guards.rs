@@ -108,3 +108,32 @@ async fn what_services_say_becomes_no_other_field_and_no_request() {
     }
     agent.shutdown(Duration::from_secs(1)).await;
 }
+
+/// A route that was found too late for a service to be asked leads nowhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_token_leads_past_a_service_that_is_to_be_asked() {
+    let authorizer = Authorizer::start().await;
+    let signer = jwt::Signer::new();
+    let of = |filters: Vec<(&'static str, Filters)>, wanted: &str| -> Filters {
+        let mut filters = filters.into_iter();
+        filters.find(|(name, _)| *name == wanted).expect("one").1
+    };
+    let rerouting = of(jwt::filters(&signer), "reroute");
+    let asking = [of(authz::filters(), "grpc"), rerouting.clone()].concat();
+    let filters = vec![("asking", asking), ("rerouting", rerouting)];
+    let others = [("ask-grpc", authorizer.grpc)];
+    let (agent, side) = alone(filters, &["asking", "rerouting"], &others).await;
+    let token = signer.token(&json!({}));
+    let ask = async |listener: &str, field: &str| {
+        let request = format!(
+            "GET /only/claim HTTP/1.1\r\nhost: test\r\nx-ask: deny\r\n{field}connection: close\r\n\r\n"
+        );
+        let answer = exchange(side.listeners[listener], &request).await;
+        answer.expect("an answer").status()
+    };
+    let authorized = format!("authorization: Bearer {token}\r\n");
+    assert_eq!(ask("rerouting", &authorized).await, 297);
+    assert_eq!(ask("asking", &authorized).await, 403);
+    assert_eq!(ask("asking", "").await, 404);
+    agent.shutdown(Duration::from_secs(1)).await;
+}

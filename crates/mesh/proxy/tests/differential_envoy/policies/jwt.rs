@@ -462,7 +462,16 @@ pub(crate) fn by_claim() -> Vec<Route> {
         ..Default::default()
     };
     let is_there = payload(&["payload", "iss"], MatchPattern::PresentMatch(true));
+    // Without a token there is no route at all.
+    let only = Route {
+        r#match: Some(RouteMatch {
+            dynamic_metadata: vec![is_there.clone()],
+            ..path_prefix("/only/claim")
+        }),
+        ..answering(297, is_there.clone())
+    };
     vec![
+        only,
         answering(299, payload(&["payload", "groups"], one_of("b"))),
         answering(
             298,
