@@ -130,9 +130,7 @@ impl Call {
         if decision.allowed {
             return None;
         }
-        let policy = rules.name(decision);
-        let details = format!("rbac_access_denied_matched_policy[{policy}]");
-        exchange.rare().details = Some(details.into());
+        exchange.rare().details = Some(rules.details(decision).into());
         Some(Reply::new(403, "RBAC: access denied"))
     }
 
@@ -172,6 +170,11 @@ impl Call {
         problem: Problem,
         is_silent: bool,
     ) -> Reply<'static> {
+        let why = match problem {
+            Problem::UNKNOWN_REQUIREMENT => "Wrong_requirement_name".to_owned(),
+            problem => problem.text().replace(' ', "_"),
+        };
+        exchange.rare().details = Some(format!("jwt_authn_access_denied{{{why}}}").into());
         if is_silent {
             return Reply::new(problem.status(), "");
         }
