@@ -43,6 +43,12 @@ pub(crate) struct Body {
 const MOST_FRAMING: usize = 8;
 
 impl Body {
+    /// Whether it is there as a whole, and has no more than so many bytes. One that is not may have few: those whose
+    /// chunks take more memory than their data is worth.
+    pub(crate) fn is_within(&self, most: usize) -> bool {
+        self.is_whole && self.data.len() <= most
+    }
+
     /// The body at the beginning of what has arrived, at most so many bytes of it; none if it is malformed.
     fn peek(framing: Framing, mut arrived: &[u8], most: usize) -> Result<Self, ChunkError> {
         let mut decoder = Decoder::new(framing);
@@ -262,14 +268,14 @@ impl Waits for Connection {
             let arrived = call.buffer.unread();
             let body = Body::peek(call.request.framing, arrived, most);
             let body = body.map_err(Failure::ClientBody)?;
-            let head = call.buffer.head().len();
-            let largest = head + MOST_FRAMING * most + BLOCK;
+            let largest = MOST_FRAMING * most + BLOCK;
             if body.is_whole || body.data.len() >= most || call.buffer.unread().len() >= largest {
                 return Poll::Ready(Ok(body));
             }
             if call.buffer.is_full() {
-                let double = 2 * call.buffer.capacity();
-                call.buffer.grow(double.min(largest));
+                // So there is always room for more: what is unread is less than that.
+                let (head, double) = (call.buffer.head().len(), 2 * call.buffer.capacity());
+                call.buffer.grow(double.min(head + largest));
             }
             match ready!(self.stream.poll_read(cx, &mut self.call.buffer)) {
                 Ok(0) | Err(_) => return Poll::Ready(Err(Failure::ClientGone)),

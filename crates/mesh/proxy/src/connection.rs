@@ -342,6 +342,9 @@ impl Connection {
             // A large head must leave room for the body.
             self.call.buffer.grow(length + crate::buffer::BLOCK);
         }
+        if self.call.request.nominates {
+            self.call.leave_out_nominated();
+        }
         let listener = self.registered.listener();
         if self.current.renew(&self.call.worker, listener) {
             self.call.view = self.current.view.clone();

@@ -4,6 +4,8 @@
 //! As in Envoy: escaped slashes come first, then dot segments and the escapes of characters that need none, then
 //! slashes that follow each other. Most paths need nothing, which one look at their bytes tells.
 
+use std::borrow::Cow;
+
 use crate::call::Call;
 use crate::exchange::Exchange;
 use crate::reply::Reply;
@@ -144,6 +146,21 @@ fn escaped(text: &[u8]) -> Option<u8> {
     u8::try_from(digit(high)? * 16 + digit(low)?).ok()
 }
 
+/// A part of a query without its escapes; what is none stays.
+pub(crate) fn unescaped(part: &str) -> Cow<'_, str> {
+    if !part.contains('%') {
+        return Cow::Borrowed(part);
+    }
+    let mut rest = part.as_bytes();
+    let mut bytes = Vec::with_capacity(rest.len());
+    while let Some((first, behind)) = rest.split_first() {
+        let byte = escaped(rest);
+        bytes.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &rest[3..] } else { behind };
+    }
+    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// Whether there were any.
 fn unescape_slashes(path: &mut Vec<u8>) -> bool {
     let before = path.len();
@@ -243,6 +260,18 @@ mod tests {
             Formed::Goes(path) => String::from_utf8(path).expect("text"),
             Formed::Elsewhere(path) => format!("307 {}", String::from_utf8(path).expect("text")),
             Formed::Refused => "400".to_owned(),
+        }
+    }
+
+    #[test]
+    fn escapes_of_a_query() {
+        for (part, plain) in [
+            ("a.b", "a.b"),
+            ("%61%2Eb", "a.b"),
+            ("a%2", "a%2"),
+            ("%%41%zz", "%A%zz"),
+        ] {
+            assert_eq!(unescaped(part), plain, "{part}");
         }
     }
 

@@ -12,6 +12,7 @@ use crate::grpc;
 use crate::http1::framing::Framing;
 use crate::http1::name::Name;
 use crate::http1::request::Tunnel;
+use crate::policy::authz;
 use crate::reply::{Failure, Reply};
 use crate::route::{Asking, RouteAt};
 use crate::snapshot::{Forward, GrpcTimeouts, Redirect, RouteAction, Upgrade};
@@ -129,7 +130,7 @@ impl Call {
             ..self.asking(exchange)
         };
         let found = router.find(&asking, || self.worker.random());
-        exchange.route = None;
+        let had_none = exchange.route.take().is_none();
         exchange.cluster = None;
         exchange.criteria = None;
         exchange.edits = false;
@@ -137,6 +138,9 @@ impl Call {
         let after = router.chain(exchange.route);
         *next = after.behind(before.place(*next - 1));
         self.decided.follow(before.active(), after.active());
+        if had_none && exchange.route.is_some() && refused.is_none() {
+            return authz::refuse_unasked(self, exchange, &after.active()[..*next]);
+        }
         refused
     }
 

@@ -310,7 +310,7 @@ async fn buffer(
         return Ok(None);
     }
     let body = poll_fn(|cx| client.poll_body(cx, most + 1)).await?;
-    if body.data.len() <= most {
+    if body.is_within(most) {
         return Ok(None);
     }
     exchange.request_bytes = body.data.len() as u64;

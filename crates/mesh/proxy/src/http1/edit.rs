@@ -104,6 +104,13 @@ fn is_nominated(name: &[u8], fields: &Fields, head: &[u8]) -> bool {
         .any(|option| option.eq_ignore_ascii_case(name))
 }
 
+/// Whether a line of this name and value is one field, and nothing besides: what a token or a service says may be any
+/// text.
+pub(crate) fn is_one_field(name: &str, value: &[u8]) -> bool {
+    http::HeaderName::from_bytes(name.as_bytes()).is_ok()
+        && http::HeaderValue::from_bytes(value).is_ok()
+}
+
 /// Appends a field line.
 #[inline]
 pub(crate) fn append_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
@@ -168,6 +175,22 @@ mod tests {
             "a: 1\r\nb: 2\r\n"
         );
         assert_eq!(copied("", &[Name::Host]), "");
+    }
+
+    #[test]
+    fn a_line_is_one_field() {
+        for (name, value, expected) in [
+            ("x-a", &b"1, \t\"2\" \xc3\xa4"[..], true),
+            ("x-a", b"", true),
+            ("x-a", b"1\r\nx-b: 2", false),
+            ("x-a", b"1\n", false),
+            ("x-a", b"\0", false),
+            ("x-a: 1\r\nx-b", b"2", false),
+            ("x a", b"1", false),
+            ("", b"1", false),
+        ] {
+            assert_eq!(is_one_field(name, value), expected, "{name:?} {value:?}");
+        }
     }
 
     #[test]

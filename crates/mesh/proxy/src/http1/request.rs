@@ -200,13 +200,18 @@ impl RequestHead {
     }
 }
 
-/// Fields without which the message would mean something else; removing them on request would let
-/// a client smuggle.
+/// Fields without which the message would mean something else, and those that tell where it comes from; removing them
+/// on request would let a client smuggle, or hide behind the proxy before this one.
 fn is_never_nominated(option: &[u8]) -> bool {
     matches!(
         Name::of(option),
-        Name::Host | Name::ContentLength | Name::Expect | Name::Trailer
-    )
+        Name::Host
+            | Name::ContentLength
+            | Name::Expect
+            | Name::Trailer
+            | Name::XForwardedFor
+            | Name::XForwardedProto
+    ) || option.eq_ignore_ascii_case(b"x-forwarded-host")
 }
 
 fn refusal(error: Error, bytes: &[u8]) -> Refused {

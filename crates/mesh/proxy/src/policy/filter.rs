@@ -9,10 +9,7 @@ use serde_json::Value;
 use crate::call::Call;
 use crate::exchange::{Exchange, Rare};
 use crate::filter::Active;
-use crate::http1::edit::append_field;
-use crate::http1::head::{Field, Limits, MOST_FIELDS};
 use crate::http1::name::Name;
-use crate::http1::request::RequestHead;
 use crate::policy::jwt::{Effects, JwtView, Problem};
 use crate::policy::{
     Decision, Metadata, NO_POLICY, Rbac, RbacCounts, Rules, Subject, client_address,
@@ -133,9 +130,7 @@ impl Call {
         if decision.allowed {
             return None;
         }
-        let policy = rules.name(decision);
-        let details = format!("rbac_access_denied_matched_policy[{policy}]");
-        exchange.rare().details = Some(details.into());
+        exchange.rare().details = Some(rules.details(decision).into());
         Some(Reply::new(403, "RBAC: access denied"))
     }
 
@@ -152,7 +147,9 @@ impl Call {
             Ok(effects) => {
                 tokens.stats.allowed.increment();
                 exchange.rare().metadata.take_over(effects.metadata);
-                let refused = self.edit_head(&effects.removed, &effects.added);
+                let refused = self
+                    .edit_head(&effects.removed, &effects.added)
+                    .or_else(|| self.leave_out_parameters(&effects.removed_parameters));
                 if refused.is_none() && effects.clears_route {
                     return self.relocate(exchange, next);
                 }
@@ -173,6 +170,11 @@ impl Call {
         problem: Problem,
         is_silent: bool,
     ) -> Reply<'static> {
+        let why = match problem {
+            Problem::UNKNOWN_REQUIREMENT => "Wrong_requirement_name".to_owned(),
+            problem => problem.text().replace(' ', "_"),
+        };
+        exchange.rare().details = Some(format!("jwt_authn_access_denied{{{why}}}").into());
         if is_silent {
             return Reply::new(problem.status(), "");
         }
@@ -195,88 +197,6 @@ impl Call {
         let (scheme, authority, path) = (text(scheme), text(authority), text(path));
         exchange.rare().challenge = format!("Bearer realm=\"{scheme}://{authority}{path}\"{error}");
         Reply::new(problem.status(), problem.text())
-    }
-
-    /// Takes lines out of the head and adds others. The head is checked again as if the client had sent it
-    /// so; an answer if it could not have.
-    pub(crate) fn edit_head(
-        &mut self,
-        removed: &[String],
-        added: &[(String, Vec<u8>)],
-    ) -> Option<Reply<'static>> {
-        let head = self.buffer.head();
-        let goes = |field: &Field| {
-            let name = field.name.get(head);
-            removed
-                .iter()
-                .any(|gone| name.eq_ignore_ascii_case(gone.as_bytes()))
-        };
-        let fields = &self.request.fields;
-        if added.is_empty() && !fields.iter().any(goes) {
-            return None;
-        }
-        let mut text = Vec::with_capacity(head.len() + 256);
-        let starts = fields.iter().map(|field| field.name.start());
-        let ends = starts.skip(1).chain([head.len() - 2]);
-        let first = fields.iter().next();
-        text.extend_from_slice(&head[..first.map_or(head.len() - 2, |field| field.name.start())]);
-        for (field, end) in fields.iter().zip(ends) {
-            if !goes(field) {
-                text.extend_from_slice(&head[field.name.start()..end]);
-            }
-        }
-        for (name, value) in added {
-            append_field(&mut text, name, value);
-        }
-        text.extend_from_slice(b"\r\n");
-        self.replace_head(text)
-    }
-
-    /// Puts another target in the place of the request's: whether there can be such a request.
-    pub(crate) fn retarget(&mut self, target: &[u8]) -> bool {
-        let head = self.buffer.head();
-        let mut text = self.request.method(head).to_vec();
-        text.push(b' ');
-        if self.request.target.absolute {
-            // It says what the host is (RFC 9112 §3.2.2).
-            text.extend_from_slice(b"http://");
-            text.extend_from_slice(self.request.target.authority.get(head));
-        }
-        text.extend_from_slice(target);
-        text.extend_from_slice(match self.request.minor_version {
-            0 => b" HTTP/1.0\r\n",
-            _ => b" HTTP/1.1\r\n",
-        });
-        let first = self.request.fields.iter().next();
-        let lines = first.map_or(head.len() - 2, |field| field.name.start());
-        text.extend_from_slice(&head[lines..]);
-        self.replace_head(text).is_none()
-    }
-
-    /// Takes another head, which is checked as if the client had sent it: an answer if it could not have.
-    fn replace_head(&mut self, mut text: Vec<u8>) -> Option<Reply<'static>> {
-        let limits = Limits {
-            bytes: usize::MAX,
-            fields: MOST_FIELDS,
-        };
-        let mut edited = RequestHead {
-            is_https: self.request.is_https,
-            ..RequestHead::default()
-        };
-        match edited.parse(&mut text, limits) {
-            // The body is on the wire as the client has announced it.
-            Ok(Some(_)) if edited.framing != self.request.framing => Some(Reply::new(
-                500,
-                "the head says after the filters that the body ends elsewhere",
-            )),
-            Ok(Some(_)) => {
-                self.request = edited;
-                self.buffer.replace_head(&text);
-                None
-            }
-            Ok(None) => Some(Reply::new(500, "the head is incomplete after the filters")),
-            Err(refused) => Some(Reply::new(refused.status, refused.reason)),
-        }
     }
 
     fn subject<'a>(&'a self, metadata: &'a Metadata) -> Subject<'a> {

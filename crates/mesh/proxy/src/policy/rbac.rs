@@ -117,6 +117,12 @@ impl Rules {
         self.conditions.tests().any(is_of_header)
     }
 
+    /// Envoy's words for a denial, without blanks as it is for logs.
+    pub(crate) fn details(&self, decision: Decision) -> String {
+        let policy = self.name(decision).replace(char::is_whitespace, "_");
+        format!("rbac_access_denied_matched_policy[{policy}]")
+    }
+
     /// The name of a decision's policy, `none` if none matched.
     pub(crate) fn name(&self, decision: Decision) -> &str {
         let name = self.names.get(usize::from(decision.policy));

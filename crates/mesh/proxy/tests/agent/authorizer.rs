@@ -1,10 +1,12 @@
-//! What a service that is asked about requests cannot do: say where their bodies end.
+//! What services that are asked about requests, and clients, cannot do: say where bodies end, and have somebody decide
+//! about a part of one.
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::core::v3::http_uri::HttpUpstreamType;
+use envoy_types::pb::envoy::extensions::filters::http::buffer::v3::Buffer;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ext_authz::Services;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::{
-    AuthorizationResponse, ExtAuthz, HttpService,
+    AuthorizationResponse, BufferSettings, ExtAuthz, HttpService,
 };
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
@@ -20,7 +22,8 @@ use tokio::net::TcpListener;
 use super::*;
 
 /// What is asked for, and what the service says about it.
-const CASES: [(&str, &str); 4] = [
+const CASES: [(&str, &str); 5] = [
+    ("/", "content-length: 0\r\n"),
     ("/set", "content-length: 0\r\n"),
     ("/coded", "transfer-encoding: chunked\r\n\r\n0\r\n"),
     (
@@ -63,7 +66,7 @@ async fn authorizer() -> SocketAddr {
     address
 }
 
-fn asking_over_http() -> HttpFilter {
+fn asking_over_http(with_request_body: Option<BufferSettings>) -> HttpFilter {
     let anything = MatchPattern::SafeRegex(RegexMatcher {
         regex: ".*".to_owned(),
         ..Default::default()
@@ -91,6 +94,7 @@ fn asking_over_http() -> HttpFilter {
     let config = ExtAuthz {
         services: Some(Services::HttpService(service)),
         transport_api_version: core::ApiVersion::V3.into(),
+        with_request_body,
         ..Default::default()
     };
     HttpFilter {
@@ -100,15 +104,15 @@ fn asking_over_http() -> HttpFilter {
     }
 }
 
-#[tokio::test]
-async fn a_body_that_looks_like_a_request_stays_a_body_whatever_the_service_says() {
+/// A proxy with such a filter, where it listens, and the endpoint behind it.
+async fn behind(filter: HttpFilter) -> (Agent, SocketAddr, Origin, SocketAddr) {
     let plane = ControlPlane::start().await;
     let origin = Origin::start("one").await;
     let at = free_address().await;
     let only = |resource: Resource| ResourceSet::from_iter([resource]);
     let to = a_route(path_prefix("/"), to_cluster("c"));
     let mut asks = manager("r");
-    asks.http_filters.insert(0, asking_over_http());
+    asks.http_filters.insert(0, filter);
     let accepts = listener("l", at, TrafficDirection::Outbound, asks);
     let clusters = ["c", "authorizer"].map(|name| eds_cluster(name, |_| ()));
     let assignments = [
@@ -123,6 +127,12 @@ async fn a_body_that_looks_like_a_request_stays_a_body_whatever_the_service_says
     plane.worlds.set(NODE, world);
     let (agent, admin) = start(plane.address).await;
     agent.ready().await;
+    (agent, admin, origin, at)
+}
+
+#[tokio::test]
+async fn a_body_that_looks_like_a_request_stays_a_body_whatever_the_service_says() {
+    let (agent, admin, origin, at) = behind(asking_over_http(None)).await;
 
     let hidden = "GET /hidden HTTP/1.1\r\nhost: test\r\n\r\n";
     let length = hidden.len();
@@ -148,11 +158,42 @@ async fn a_body_that_looks_like_a_request_stays_a_body_whatever_the_service_says
     }
     let stats = page(admin, "/stats?filter=ext_authz.ignored_framing_headers").await;
     // One of the answer to each, and two more names: to be removed, and to become.
-    let expected = 2 * (1 + 1 + 3 + 2);
+    let expected = 2 * (1 + 1 + 1 + 3 + 2);
     assert!(
         stats.body.contains(&format!("headers: {expected}\n")),
         "{}",
         stats.body
     );
     agent.shutdown(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn nobody_decides_about_a_part_of_a_body_that_is_to_be_whole() {
+    const MOST: u32 = 8192;
+    let whole = BufferSettings {
+        max_request_bytes: MOST,
+        ..Default::default()
+    };
+    let buffer = Buffer {
+        max_request_bytes: Some(protobuf::UInt32Value { value: MOST }),
+    };
+    let buffer = HttpFilter {
+        name: "envoy.filters.http.buffer".to_owned(),
+        config_type: Some(ConfigType::TypedConfig(pack_any(buffer))),
+        ..Default::default()
+    };
+    for filter in [asking_over_http(Some(whole)), buffer] {
+        let name = filter.name.clone();
+        let (agent, _, origin, at) = behind(filter).await;
+        // Each byte takes twenty on the wire, which is more than is kept for one.
+        for (count, status) in [(100, 200), (6000, 413)] {
+            let chunks = "000000000000001\r\nx\r\n".repeat(count);
+            let head = "POST / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n";
+            let request = format!("{head}transfer-encoding: chunked\r\n\r\n{chunks}0\r\n\r\n");
+            let answer = exchange(at, &request).await.expect("an answer");
+            assert_eq!(answer.status(), status, "{name} {count}");
+            assert_eq!(origin.take().len(), usize::from(status == 200), "{name}");
+        }
+        agent.shutdown(Duration::from_secs(1)).await;
+    }
 }

@@ -343,6 +343,11 @@ fn refused() -> Vec<(&'static str, Vec<u8>, u16)> {
             with("connection: content-length\r\ncontent-length: 3\r\n", "abc"),
             400,
         ),
+        (
+            "connection nominates X-Forwarded-For",
+            head("x-forwarded-for: 1.2.3.4\r\nconnection: x-forwarded-for\r\n"),
+            400,
+        ),
         ("an unknown expectation", head("expect: magic\r\n"), 417),
         // The request line.
         ("no version", raw("GET /\r\nhost: h\r\n\r\n"), 400),

@@ -13,6 +13,7 @@ use crate::call::Call;
 use crate::clock::Micros;
 use crate::errand::{self, Answer, Errand};
 use crate::exchange::{Exchange, Rare, Said};
+use crate::filter::Active;
 use crate::flags::Flag;
 use crate::http1::framing::Framing;
 use crate::http1::name::Name;
@@ -56,6 +57,8 @@ pub(crate) struct Asked {
 pub(super) struct Question {
     pub(super) method: String,
     pub(super) path: String,
+    /// The host that it names: none is that of the service.
+    pub(super) host: Option<String>,
     pub(super) fields: Vec<u8>,
     pub(super) body: Vec<u8>,
 }
@@ -107,7 +110,7 @@ pub(crate) async fn run(
         Some(rule) => {
             let most = rule.most + usize::from(!rule.may_be_cut);
             let body = poll_fn(|cx| client.poll_body(cx, most)).await?;
-            if !rule.may_be_cut && body.data.len() > rule.most {
+            if !rule.may_be_cut && !body.is_within(rule.most) {
                 return Ok(Some(client.call().too_large(exchange)));
             }
             Some(body)
@@ -115,6 +118,24 @@ pub(crate) async fn run(
     };
     let (verdict, took) = ask(client, exchange, authz, body.as_ref()).await?;
     Ok(settle(client.call_mut(), exchange, view, (verdict, took)))
+}
+
+/// The answer to a request for which a route was found only behind these filters, if one of them has let it pass
+/// without asking, as there was none.
+pub(crate) fn refuse_unasked(
+    call: &Call,
+    exchange: &mut Exchange,
+    passed: &[Active],
+) -> Option<Reply<'static>> {
+    let view = passed.iter().find_map(|filter| match filter {
+        Active::Authz(view) => {
+            let AuthzView { authz, .. } = &**view;
+            (authz.denies_when_off || authz.is_for(call, exchange)).then_some(view)
+        }
+        _ => None,
+    })?;
+    view.stats.error.increment();
+    Some(refuse(exchange, &view.authz, ERROR, Denial::default()))
 }
 
 /// Asks the service: what it says, and how long that took.
@@ -188,16 +209,20 @@ fn settle(
             took,
         });
     };
+    let invalid = |exchange: &mut Exchange| {
+        count(|stats| &stats.invalid);
+        tell(exchange, "error");
+        let invalid = Denial {
+            status: 500,
+            ..Denial::default()
+        };
+        Some(refuse(exchange, authz, "ext_authz_invalid", invalid))
+    };
     match verdict {
+        Verdict::Denied(denial) if !denial.is_valid() => invalid(exchange),
         Verdict::Allowed(changes) => {
             if changes.apply(call, exchange, view, took).is_none() {
-                count(|stats| &stats.invalid);
-                tell(exchange, "error");
-                let invalid = Denial {
-                    status: 500,
-                    ..Denial::default()
-                };
-                return Some(refuse(exchange, authz, "ext_authz_invalid", invalid));
+                return invalid(exchange);
             }
             count(|stats| &stats.ok);
             tell(exchange, "allowed");
@@ -218,6 +243,7 @@ fn settle(
             count(|stats| &stats.error);
             if !authz.lets_failures_pass {
                 tell(exchange, "error");
+                let denial = denial.filter(Denial::is_valid);
                 return Some(refuse(exchange, authz, ERROR, denial.unwrap_or_default()));
             }
             count(|stats| &stats.failure_mode_allowed);
@@ -319,13 +345,14 @@ impl Authz {
         let Question {
             method,
             path,
+            host,
             fields,
             body,
         } = question;
         Errand {
             cluster: &self.service.cluster,
             method,
-            host: &self.service.host,
+            host: host.as_ref().unwrap_or(&self.service.host),
             path,
             fields,
             body: Some([body, b""]),

@@ -7,10 +7,11 @@ use serde_json::Value;
 use crate::call::Call;
 use crate::clock::Micros;
 use crate::exchange::{Exchange, Said};
+use crate::http1::edit::is_one_field;
 use crate::http1::name::Name;
 use crate::policy::authz::ask::AuthzView;
-use crate::policy::authz::query::rewritten;
-use crate::policy::authz::{Change, Changes, FILTER, How, Verdict};
+use crate::policy::authz::{Change, Changes, Denial, FILTER, How, Verdict};
+use crate::policy::query::rewritten;
 use crate::trace::text;
 
 impl Verdict {
@@ -34,6 +35,14 @@ impl Verdict {
             Self::Failed(_, None) => {}
         }
         left_out
+    }
+}
+
+impl Denial {
+    /// Whether all that the client is told can be said.
+    pub(super) fn is_valid(&self) -> bool {
+        let mut fields = self.fields.iter();
+        fields.all(|(name, value)| is_one_field(name, value))
     }
 }
 
@@ -73,10 +82,7 @@ impl Changes {
         if call.edit_head(&removed, &added).is_some() {
             return None;
         }
-        let is_valid = |said: &Said| {
-            ::http::HeaderName::from_bytes(said.name.as_bytes()).is_ok()
-                && ::http::HeaderValue::from_bytes(&said.value).is_ok()
-        };
+        let is_valid = |said: &Said| is_one_field(&said.name, &said.value);
         self.response.iter().all(is_valid).then_some(())?;
         exchange.rare().said.extend(self.response);
         Some(())
@@ -121,7 +127,6 @@ impl Change {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::authz::Denial;
     use crate::snapshot::AppendAction;
 
     #[test]

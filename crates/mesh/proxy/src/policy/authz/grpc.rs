@@ -84,6 +84,7 @@ pub(super) fn question(
     Question {
         method: "POST".to_owned(),
         path: METHOD.to_owned(),
+        host: None,
         fields,
         body: framed(&message).into(),
     }

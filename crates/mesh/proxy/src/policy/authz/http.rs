@@ -25,11 +25,13 @@ pub(super) fn question(
     body: Option<&Body>,
 ) -> Question {
     let mut fields = Vec::new();
-    let (mut method, mut path) = (String::new(), String::new());
+    let (mut method, mut path, mut host) = (String::new(), String::new(), None);
     for (name, value) in call.told_fields(exchange, authz) {
         match name.as_str() {
             ":method" => method = text(&value).into_owned(),
             ":path" => path = text(&value).into_owned(),
+            // As in Envoy, the service is asked as if it were the one whom the client wants.
+            ":authority" if !value.is_empty() => host = Some(text(&value).into_owned()),
             "content-length" => {}
             name if name.starts_with(':') => {}
             name => append_field(&mut fields, name, &value),
@@ -47,6 +49,7 @@ pub(super) fn question(
     Question {
         method,
         path,
+        host,
         fields,
         body: body.map_or_else(Vec::new, |body| body.data.clone()),
     }

@@ -4,12 +4,11 @@ mod ask;
 mod change;
 mod grpc;
 mod http;
-mod query;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub(crate) use self::ask::{Asked, AuthzView, run, tell_of_framing, while_there};
+pub(crate) use self::ask::{Asked, AuthzView, refuse_unasked, run, tell_of_framing, while_there};
 use crate::exchange::Said;
 use crate::policy::MetadataMatch;
 use crate::snapshot::ValueMatch;

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::call::Call;
 use crate::exchange::Exchange;
+use crate::http1::edit::is_one_field;
 use crate::http1::request::RequestHead;
 use crate::policy::Metadata;
 use crate::policy::jwt::{
@@ -34,6 +35,8 @@ pub(crate) struct JwtView {
 pub(crate) struct Effects {
     /// Headers that go, in lower case.
     pub(crate) removed: Vec<String>,
+    /// Parameters of the query that go.
+    pub(crate) removed_parameters: Vec<String>,
     /// Headers that come.
     pub(crate) added: Vec<(String, Vec<u8>)>,
     /// What the filters behind learn.
@@ -68,9 +71,18 @@ impl Demand {
     }
 }
 
+/// Whose a token may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Whose<'a> {
+    /// That of this provider, for other audiences than its own if there are some.
+    Of(usize, Option<&'a [String]>),
+    /// That of anybody whose issuer one of these has, and has this place for it, if it has one.
+    At(&'a [usize], Option<&'a Location>),
+}
+
 /// A token that was found: of which provider, where, and its text.
 pub(super) struct Found<'a> {
-    location: &'a Location,
+    pub(super) location: &'a Location,
     pub(super) provider: usize,
     pub(super) text: String,
 }
@@ -129,16 +141,25 @@ impl Jwt {
     pub(super) fn provider_of(
         &self,
         token: &Token,
-        (only, audiences): (Option<usize>, Option<&[String]>),
+        whose: Whose<'_>,
         now: u64,
     ) -> Result<usize, Problem> {
-        let issues = |at: &usize| {
-            let issuer = &self.providers[*at].issuer;
-            issuer.is_empty() || *issuer == token.issuer
-        };
-        let at = match only {
-            Some(at) => Some(at).filter(issues),
-            None => (0..self.providers.len()).find(issues),
+        let is_of = |at: &usize| self.providers[*at].issuer == token.issuer;
+        let is_of_anybody = |at: &usize| self.providers[*at].issuer.is_empty();
+        let issues = |at: &usize| is_of(at) || is_of_anybody(at);
+        let (at, audiences) = match whose {
+            Whose::Of(at, audiences) => (Some(at).filter(issues), audiences),
+            Whose::At(providers, location) => {
+                let has_place = |at: &usize| {
+                    let places = &self.providers[*at].locations;
+                    location.is_none_or(|location| places.contains(location))
+                };
+                let mut here = providers.iter().filter(|at| has_place(at));
+                // As in Envoy, who has this issuer goes before who has any.
+                let all = || 0..self.providers.len();
+                let at = all().find(is_of).or_else(|| all().find(is_of_anybody));
+                (at.filter(|_| here.any(issues)), None)
+            }
         };
         let at = at.ok_or(Problem::UNKNOWN_ISSUER)?;
         let provider = &self.providers[at];
@@ -229,9 +250,9 @@ impl JwtView {
                 if tokens.is_empty() {
                     return Err(Problem::MISSING);
                 }
+                let whose = Whose::Of(*at, audiences.as_deref());
                 for found in &tokens {
-                    self.accept(found, Some(*at), audiences.as_deref(), call, effects)
-                        .await?;
+                    self.accept(found, whose, call, effects).await?;
                 }
                 Ok(())
             }
@@ -256,13 +277,15 @@ impl JwtView {
             }
             Requirement::AllowMissing(providers) => {
                 for found in &self.find(providers, call) {
-                    self.accept(found, None, None, call, effects).await?;
+                    let whose = Whose::At(providers, Some(found.location));
+                    self.accept(found, whose, call, effects).await?;
                 }
                 Ok(())
             }
             Requirement::AllowMissingOrFailed(providers) => {
                 for found in &self.find(providers, call) {
-                    if self.accept(found, None, None, call, effects).await.is_err() {
+                    let whose = Whose::At(providers, Some(found.location));
+                    if self.accept(found, whose, call, effects).await.is_err() {
                         break;
                     }
                 }
@@ -279,12 +302,14 @@ impl JwtView {
     async fn accept(
         &self,
         found: &Found<'_>,
-        only: Option<usize>,
-        audiences: Option<&[String]>,
+        whose: Whose<'_>,
         call: &Call,
         effects: &mut Effects,
     ) -> Result<(), Problem> {
-        let looked_at = only.unwrap_or(found.provider);
+        let looked_at = match whose {
+            Whose::Of(at, _) => at,
+            Whose::At(..) => found.provider,
+        };
         let known = self.known[looked_at].borrow().get(&found.text).cloned();
         let is_known = known.is_some();
         let token = match known {
@@ -292,7 +317,7 @@ impl JwtView {
             None => Rc::new(Token::parse(&found.text)?),
         };
         let now = call.worker.clock.wall(call.worker.clock.now()) / 1_000_000;
-        let at = self.jwt.provider_of(&token, (only, audiences), now)?;
+        let at = self.jwt.provider_of(&token, whose, now)?;
         let provider = &self.jwt.providers[at];
         // What one provider has signed says nothing about another one.
         let is_known = is_known && at == looked_at;
@@ -336,10 +361,13 @@ impl JwtView {
     }
 
     fn note(&self, provider: &Provider, token: &Token, found: &Found<'_>, effects: &mut Effects) {
-        if !provider.forwards
-            && let Location::Header { name, .. } = found.location
-        {
-            effects.removed.push(name.clone());
+        if !provider.forwards {
+            match found.location {
+                Location::Header { name, .. } => effects.removed.push(name.clone()),
+                Location::Parameter(name) => effects.removed_parameters.push(name.clone()),
+                // As in Envoy, cookies stay.
+                Location::Cookie(_) => {}
+            }
         }
         if let Some((name, pads)) = &provider.payload_header {
             let mut text = payload_text(&found.text).trim_end_matches('=').to_owned();
@@ -354,7 +382,9 @@ impl JwtView {
             let claim = path
                 .iter()
                 .try_fold(&token.payload, |value, key| value.get(key));
-            if let Some(text) = claim.and_then(header_value) {
+            let text = claim.and_then(header_value);
+            // A claim may be any text: one that would be more than a field is not told.
+            if let Some(text) = text.filter(|text| is_one_field(name, text.as_bytes())) {
                 effects.added.push((name.clone(), text.into_bytes()));
                 effects.clears_route |= provider.clears_route;
             }

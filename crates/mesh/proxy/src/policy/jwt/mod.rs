@@ -16,7 +16,7 @@ use std::time::Duration;
 pub(crate) use periplus_identity::jwt::{Keys, Problem, Token};
 
 pub(crate) use self::check::{Demand, Effects, JwtView};
-pub(crate) use self::location::Location;
+pub(crate) use self::location::{Location, without_parameters};
 pub(crate) use self::offline::Looked;
 pub use self::offline::Tokens;
 pub(crate) use self::remote::{Origin, RemoteKeys};

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use crate::http1::request::RequestHead;
 use crate::policy::Metadata;
-use crate::policy::jwt::{Jwt, KeySource, Problem, Requirement, Token};
+use crate::policy::jwt::check::Whose;
+use crate::policy::jwt::{Jwt, KeySource, Location, Problem, Requirement, Token};
 use periplus_identity::jwt::URL_SAFE;
 
 /// What is known of the tokens of a request.
@@ -103,9 +104,9 @@ impl Looking<'_> {
                 if texts.is_empty() {
                     return Err(Problem::MISSING.into());
                 }
-                let only = (Some(*at), audiences.as_deref());
+                let whose = Whose::Of(*at, audiences.as_deref());
                 let mut texts = texts.iter();
-                texts.try_for_each(|text| self.accept(text, only, told))
+                texts.try_for_each(|(text, _)| self.accept(text, whose, told))
             }
             Requirement::All(all) => {
                 let mut all = all.iter();
@@ -115,11 +116,13 @@ impl Looking<'_> {
             Requirement::AllowMissing(providers) => {
                 let texts = self.find(providers);
                 let mut texts = texts.iter();
-                texts.try_for_each(|text| self.accept(text, (None, None), told))
+                texts.try_for_each(|(text, location)| {
+                    self.accept(text, Whose::At(providers, *location), told)
+                })
             }
             Requirement::AllowMissingOrFailed(providers) => {
-                for text in &self.find(providers) {
-                    match self.accept(text, (None, None), told) {
+                for (text, location) in &self.find(providers) {
+                    match self.accept(text, Whose::At(providers, *location), told) {
                         Ok(()) => {}
                         Err(Unmet::Problem(_)) => break,
                         Err(keys) => return Err(keys),
@@ -148,31 +151,27 @@ impl Looking<'_> {
         Err(keys.map_or(Unmet::Problem(problem), Unmet::Keys))
     }
 
-    /// The texts of tokens at the places of some providers.
-    fn find(&self, providers: &[usize]) -> Vec<String> {
+    /// The texts of tokens at the places of some providers, and these, if they have some.
+    fn find(&self, providers: &[usize]) -> Vec<(String, Option<&Location>)> {
         match self.tokens {
             Tokens::None => Vec::new(),
             Tokens::Written => {
                 let found = self.jwt.find(providers, self.request, self.head);
-                found.into_iter().map(|one| one.text).collect()
+                let found = found.into_iter();
+                found.map(|one| (one.text, Some(one.location))).collect()
             }
             Tokens::Claims(claims) => {
                 // As if somebody had signed it.
                 let part = |value: &Value| URL_SAFE.encode(value.to_string());
                 let header = part(&serde_json::json!({"alg": "RS256"}));
-                vec![format!("{header}.{}.", part(claims))]
+                vec![(format!("{header}.{}.", part(claims)), None)]
             }
         }
     }
 
-    fn accept(
-        &self,
-        text: &str,
-        only: (Option<usize>, Option<&[String]>),
-        told: &mut Told,
-    ) -> Result<(), Unmet> {
+    fn accept(&self, text: &str, whose: Whose<'_>, told: &mut Told) -> Result<(), Unmet> {
         let token = Token::parse(text)?;
-        let at = self.jwt.provider_of(&token, only, self.now)?;
+        let at = self.jwt.provider_of(&token, whose, self.now)?;
         let provider = &self.jwt.providers[at];
         match (self.tokens, &provider.keys) {
             (Tokens::Claims(_), _) => {}

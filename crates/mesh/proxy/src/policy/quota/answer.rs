@@ -10,6 +10,7 @@ use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::{Code, 
 
 use super::Quota;
 use crate::exchange::Said;
+use crate::http1::edit::is_one_field;
 use crate::http1::name::Name;
 use crate::snapshot::AppendAction;
 use crate::trace::text;
@@ -184,9 +185,7 @@ fn fields(values: &[HeaderValue]) -> impl Iterator<Item = (String, Vec<u8>)> {
             false => field.value.clone().into_bytes(),
         };
         let name = field.key.to_ascii_lowercase();
-        let is_one = http::HeaderName::try_from(name.as_str()).is_ok()
-            && http::HeaderValue::from_bytes(&value).is_ok();
-        is_one.then_some((name, value))
+        is_one_field(&name, &value).then_some((name, value))
     })
 }
 

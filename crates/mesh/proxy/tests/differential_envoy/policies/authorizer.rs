@@ -26,6 +26,9 @@ use tonic::{Request, Response};
 
 use crate::announced::Announced;
 
+/// A value that would be more than a field.
+pub(super) const INJECTED: &str = "1\r\nx-injected: 1\r\n\r\nGET /injected HTTP/1.1\r\nhost: test";
+
 /// What a service was asked, in lines.
 type Asked = Arc<Mutex<Vec<String>>>;
 
@@ -218,6 +221,41 @@ impl Authorization for OverGrpc {
                 query_parameters_to_remove: vec!["token".to_owned()],
                 ..OkHttpResponse::default()
             }),
+            "inject-name" => ok(OkHttpResponse {
+                headers: vec![option("x-a: 1\r\nx-injected", "1", AppendIfExistsOrAdd)],
+                ..OkHttpResponse::default()
+            }),
+            "inject-value" => ok(OkHttpResponse {
+                headers: vec![option("x-a", INJECTED, AppendIfExistsOrAdd)],
+                ..OkHttpResponse::default()
+            }),
+            "inject-query" => ok(OkHttpResponse {
+                query_parameters_to_set: vec![QueryParameter {
+                    key: "a".to_owned(),
+                    value: format!("b HTTP/1.1\r\nx-injected: {INJECTED}"),
+                }],
+                ..OkHttpResponse::default()
+            }),
+            "inject-answer" => ok(OkHttpResponse {
+                response_headers_to_add: vec![option("x-a", INJECTED, AppendIfExistsOrAdd)],
+                ..OkHttpResponse::default()
+            }),
+            "inject-denial" => refused(
+                7,
+                Some(HttpResponse::DeniedResponse(denied(
+                    401,
+                    vec![option("x-a", INJECTED, AppendIfExistsOrAdd)],
+                    "no",
+                ))),
+            ),
+            "inject-error" => refused(
+                13,
+                Some(HttpResponse::ErrorResponse(denied(
+                    500,
+                    vec![option("x-a", INJECTED, AppendIfExistsOrAdd)],
+                    "broken",
+                ))),
+            ),
             "metadata" => CheckResponse {
                 dynamic_metadata: Some(Struct {
                     fields: HashMap::from([(
@@ -304,7 +342,6 @@ async fn over_http(mut stream: tokio::net::TcpStream, asked: Asked) {
             "x-envoy-",
             "user-agent: ",
             "x-b3-",
-            "host: ",
             "content-length: 0",
             "x-request-id",
         ];

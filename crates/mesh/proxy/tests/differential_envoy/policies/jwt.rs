@@ -137,6 +137,15 @@ impl Signer {
         format!("{signed}.{}", text(signature))
     }
 
+    /// A good token that says this besides.
+    pub(super) fn token(&self, more: &Value) -> String {
+        let mut claims = json!({"iss": ISSUER, "exp": 4_000_000_000_u64});
+        for (key, value) in more.as_object().expect("an object") {
+            claims[key] = value.clone();
+        }
+        self.sign("ES256", "ES256", &claims)
+    }
+
     /// Requests with tokens of many kinds, by name.
     pub(super) fn requests(&self) -> Vec<(String, String)> {
         let now = SystemTime::now()
@@ -159,6 +168,7 @@ impl Signer {
         };
         let bearer = |token: &str| request("/ok", &format!("authorization: Bearer {token}\n"));
         let good = es256(json!({}));
+        let escaped = good.replace('.', "%2E").replace('e', "%65");
         let mut requests = vec![
             ("none".to_owned(), request("/ok", "")),
             ("untold".to_owned(), request("/ok/untold", "")),
@@ -215,6 +225,36 @@ impl Signer {
             (
                 "own-query".to_owned(),
                 request(&format!("/ok?token={good}&a=b"), ""),
+            ),
+            (
+                "query-sorted".to_owned(),
+                request(&format!("/ok?z=1&token={good}&access_token={good}&a=b"), ""),
+            ),
+            (
+                "query-escaped".to_owned(),
+                request(&format!("/ok?a=b&access%5Ftoken={escaped}"), ""),
+            ),
+            (
+                "own-query-escaped".to_owned(),
+                request(&format!("/ok?%74oken={escaped}&a=b"), ""),
+            ),
+            (
+                "query-empty".to_owned(),
+                request(&format!("/ok?token&token={good}"), ""),
+            ),
+            (
+                "of-other-in-mine".to_owned(),
+                request(
+                    "/ok",
+                    &format!("x-jwt: Token={}\n", es256(json!({"iss": OTHER_ISSUER}))),
+                ),
+            ),
+            (
+                "of-other-in-its-own".to_owned(),
+                request(
+                    "/ok",
+                    &format!("x-other: {}\n", es256(json!({"iss": OTHER_ISSUER}))),
+                ),
             ),
             (
                 "own-header".to_owned(),
@@ -422,7 +462,16 @@ pub(crate) fn by_claim() -> Vec<Route> {
         ..Default::default()
     };
     let is_there = payload(&["payload", "iss"], MatchPattern::PresentMatch(true));
+    // Without a token there is no route at all.
+    let only = Route {
+        r#match: Some(RouteMatch {
+            dynamic_metadata: vec![is_there.clone()],
+            ..path_prefix("/only/claim")
+        }),
+        ..answering(297, is_there.clone())
+    };
     vec![
+        only,
         answering(299, payload(&["payload", "groups"], one_of("b"))),
         answering(
             298,
@@ -545,6 +594,27 @@ pub(super) fn filters(signer: &Signer) -> Vec<(&'static str, Filters)> {
     };
     let optional = || any(vec![named("mine"), missing()]);
     let two = || vec![("mine", mine()), ("other", of(OTHER_ISSUER))];
+    let in_header = |name: &str, value_prefix: &str| {
+        vec![JwtHeader {
+            name: name.to_owned(),
+            value_prefix: value_prefix.to_owned(),
+        }]
+    };
+    let placed = || {
+        let mine = JwtProvider {
+            from_headers: in_header("x-jwt", "Token="),
+            ..mine()
+        };
+        let other = JwtProvider {
+            from_headers: in_header("x-other", ""),
+            ..of(OTHER_ISSUER)
+        };
+        vec![("mine", mine), ("other", other)]
+    };
+    let of_nobody = JwtProvider {
+        audiences: vec!["nobody".to_owned()],
+        ..anybody()
+    };
     let mapped = JwtAuthentication {
         providers: [("mine".to_owned(), mine())].into(),
         requirement_map: [("of route".to_owned(), named("mine"))].into(),
@@ -606,6 +676,12 @@ pub(super) fn filters(signer: &Signer) -> Vec<(&'static str, Filters)> {
         (
             "elsewhere",
             chain(vec![("mine", elsewhere)], named("mine"), None),
+        ),
+        ("placed", chain(placed(), missing(), None)),
+        ("placed-lenient", chain(placed(), missing_or_failed(), None)),
+        (
+            "anybody-or-mine",
+            chain(vec![("a", of_nobody), ("mine", mine())], missing(), None),
         ),
         ("alice", leave(of_alice)),
         ("group", leave(of_group)),

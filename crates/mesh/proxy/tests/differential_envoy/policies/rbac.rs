@@ -369,6 +369,12 @@ pub(super) fn requests() -> Vec<(&'static str, String)> {
             "x-forwarded-for: 10.1.2.3, 1.2.3.4\n",
         ),
         ("nowhere", "GET /nothing", "x-user: alice\n"),
+        // What concerns the connection alone is nothing to decide by.
+        (
+            "nominated",
+            "GET /ok",
+            "x-user: alice\nx-number: 9\nconnection: x-user, X-Number\n",
+        ),
         ("open-route", "GET /ok/open", ""),
         ("closed-route", "GET /ok/closed", "x-user: alice\n"),
     ]
