@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use crate::buffer::BLOCK;
 use crate::call::Call;
@@ -27,9 +28,13 @@ pub(crate) trait Waits {
     /// Ready once the client has gone.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Failure>;
 
-    /// Reads the request's body, which goes on later all the same: ready once it is there as a whole, or `most`
-    /// bytes of it.
-    fn poll_body(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<Result<Body, Failure>>;
+    /// Reads the request's body, which goes on later all the same: ready once it is there as a whole, or as much of it
+    /// as is asked for.
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        arriving: &mut Arriving,
+    ) -> Poll<Result<(), Failure>>;
 }
 
 /// What there is of a request's body.
@@ -48,24 +53,94 @@ impl Body {
     pub(crate) fn is_within(&self, most: usize) -> bool {
         self.is_whole && self.data.len() <= most
     }
+}
 
-    /// The body at the beginning of what has arrived, at most so many bytes of it; none if it is malformed.
-    fn peek(framing: Framing, mut arrived: &[u8], most: usize) -> Result<Self, ChunkError> {
-        let mut decoder = Decoder::new(framing);
-        let mut body = Self::default();
-        while !decoder.is_done() {
-            let piece = decoder.decode(arrived)?;
-            let (piece_end, room) = (piece.skip + piece.data, most - body.data.len());
-            let data = &arrived[piece.skip..piece_end];
-            body.data.extend_from_slice(&data[..data.len().min(room)]);
-            if data.len() > room || piece_end == 0 {
-                return Ok(body);
-            }
-            arrived = &arrived[piece_end..];
+/// A body that is arriving. What was looked at once is not looked at again.
+#[derive(Debug)]
+pub(crate) struct Arriving {
+    /// So much of it is enough.
+    pub(crate) most: usize,
+    pub(crate) body: Body,
+    decoder: Option<Decoder>,
+    /// How many bytes of what has arrived have been looked at.
+    seen: usize,
+}
+
+impl Arriving {
+    fn new(most: usize) -> Self {
+        Self {
+            most,
+            body: Body::default(),
+            decoder: None,
+            seen: 0,
         }
-        body.is_whole = true;
-        Ok(body)
     }
+
+    /// Looks at all that has arrived, which begins as it did before: whether it is enough.
+    fn is_enough(&mut self, framing: Framing, arrived: &[u8]) -> Result<bool, ChunkError> {
+        let decoder = self.decoder.get_or_insert_with(|| Decoder::new(framing));
+        let data = &mut self.body.data;
+        while !decoder.is_done() {
+            let piece = decoder.decode(&arrived[self.seen..])?;
+            let begin = self.seen + piece.skip;
+            self.seen = begin + piece.data;
+            let room = self.most - data.len();
+            data.extend_from_slice(&arrived[begin..begin + piece.data.min(room)]);
+            if piece.data > room || piece.skip + piece.data == 0 {
+                return Ok(data.len() >= self.most);
+            }
+        }
+        self.body.is_whole = true;
+        Ok(true)
+    }
+}
+
+/// Waits for the body of a request, or for so many bytes of it: for as long as nothing may move, and as the whole request
+/// may take.
+pub(crate) async fn wait_for_body(
+    client: &mut impl Waits,
+    exchange: &Exchange,
+    most: usize,
+) -> Result<Body, Failure> {
+    let call = client.call();
+    let after = |since: Micros, time: Option<Duration>| {
+        let time = time.filter(|time| !time.is_zero())?;
+        Some(since + time.as_micros() as u64)
+    };
+    let manager = &call.view.manager;
+    let most_idle = exchange.idle_timeout(manager);
+    let request = after(exchange.begin, manager.request_timeout);
+    let stream = after(exchange.begin, exchange.stream_timeout());
+    let mut idle = after(call.worker.clock.now(), most_idle);
+    let mut arriving = Arriving::new(most);
+    poll_fn(|cx| {
+        if let Poll::Ready(arrived) = client.poll_body(cx, &mut arriving) {
+            return Poll::Ready(arrived);
+        }
+        let call = client.call();
+        let passed = |at: Option<Micros>| at.is_some_and(|at| at <= call.worker.clock.now());
+        if !passed(idle) {
+            // It is more of the body that has woken this.
+            idle = after(call.worker.clock.now(), most_idle);
+        }
+        loop {
+            let deadlines = [request, stream, idle];
+            call.timer.set_at(deadlines.into_iter().flatten().min());
+            ready!(call.timer.poll_passed(|| call.worker.clock.now(), cx));
+            let request_complete = false;
+            if passed(stream) {
+                return Poll::Ready(Err(Failure::StreamTimeout { request_complete }));
+            }
+            if passed(request) {
+                return Poll::Ready(Err(Failure::RequestTimeout));
+            }
+            if passed(idle) {
+                return Poll::Ready(Err(Failure::Idle { request_complete }));
+            }
+        }
+    })
+    .await?;
+    Ok(arriving.body)
 }
 
 /// Lets time pass until then, as long as the client is there.
@@ -200,7 +275,7 @@ pub(crate) async fn while_pending<T>(
     };
     stats.rq_pending_total.increment();
     stats.rq_pending_active.increment();
-    let after = |time: Option<std::time::Duration>| {
+    let after = |time: Option<Duration>| {
         time.filter(|time| !time.is_zero())
             .map(|time| exchange.onward + time.as_micros() as u64)
     };
@@ -249,7 +324,11 @@ impl Waits for Connection {
         self.poll_client(cx).map(|()| Failure::ClientGone)
     }
 
-    fn poll_body(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<Result<Body, Failure>> {
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        arriving: &mut Arriving,
+    ) -> Poll<Result<(), Failure>> {
         let call = &mut self.call;
         if call.request.expects_continue {
             // Nobody else will, before the body is there.
@@ -266,11 +345,10 @@ impl Waits for Connection {
             }
             let call = &mut self.call;
             let arrived = call.buffer.unread();
-            let body = Body::peek(call.request.framing, arrived, most);
-            let body = body.map_err(Failure::ClientBody)?;
-            let largest = MOST_FRAMING * most + BLOCK;
-            if body.is_whole || body.data.len() >= most || call.buffer.unread().len() >= largest {
-                return Poll::Ready(Ok(body));
+            let is_enough = arriving.is_enough(call.request.framing, arrived);
+            let largest = MOST_FRAMING * arriving.most + BLOCK;
+            if is_enough.map_err(Failure::ClientBody)? || arrived.len() >= largest {
+                return Poll::Ready(Ok(()));
             }
             if call.buffer.is_full() {
                 // So there is always room for more: what is unread is less than that.

@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll};
 
-use crate::acquire::{Body, Waits};
+use crate::acquire::{Arriving, Waits};
 use crate::bridge::http1::{Http1Sink, Http1Source};
 use crate::bridge::http2::{Http2Sink, Http2Source};
 use crate::bridge::mirror::{Mirrored, Nowhere};
@@ -230,13 +230,13 @@ impl Waits for Client<'_> {
     fn poll_body(
         &mut self,
         cx: &mut Context<'_>,
-        most: usize,
-    ) -> Poll<Result<Body, crate::reply::Failure>> {
+        arriving: &mut Arriving,
+    ) -> Poll<Result<(), crate::reply::Failure>> {
         match self {
-            Client::Http1 { connection, .. } => connection.poll_body(cx, most),
-            Client::Http2(stream) => stream.poll_body(cx, most),
+            Client::Http1 { connection, .. } => connection.poll_body(cx, arriving),
+            Client::Http2(stream) => stream.poll_body(cx, arriving),
             // No filter asks about it.
-            Client::Mirrored(_) => Poll::Ready(Ok(Body::default())),
+            Client::Mirrored(_) => Poll::Ready(Ok(())),
         }
     }
 }

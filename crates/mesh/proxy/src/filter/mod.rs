@@ -12,13 +12,12 @@ mod session;
 mod strict;
 
 use std::cell::RefCell;
-use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use self::fault::Faults;
 pub(crate) use self::session::Bound;
-use crate::acquire::Waits;
+use crate::acquire::{Waits, wait_for_body};
 use crate::call::Call;
 use crate::exchange::Exchange;
 use crate::http1::framing::Framing;
@@ -309,7 +308,7 @@ async fn buffer(
     if request.framing == Framing::None || request.tunnel != Tunnel::None {
         return Ok(None);
     }
-    let body = poll_fn(|cx| client.poll_body(cx, most + 1)).await?;
+    let body = wait_for_body(client, exchange, most + 1).await?;
     if body.is_within(most) {
         return Ok(None);
     }

@@ -8,7 +8,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::uri::Scheme;
 
-use crate::acquire::Body;
+use crate::acquire::{Arriving, Body};
 use crate::bridge::{Client, Early, First, PipeError, attempts, joins, source_error};
 use crate::buffer::Buffer;
 use crate::call::Call;
@@ -245,12 +245,13 @@ impl ServerStream {
         }
     }
 
-    /// Reads the request's body: ready once it is there as a whole, or `most` bytes of it.
+    /// Reads the request's body: ready once it is there as a whole, or as much of it as is asked for.
     pub(crate) fn poll_body(
         &mut self,
         cx: &mut Context<'_>,
-        most: usize,
-    ) -> Poll<Result<Body, Failure>> {
+        arriving: &mut Arriving,
+    ) -> Poll<Result<(), Failure>> {
+        let most = arriving.most;
         let early = self.early.get_or_insert_default();
         let mut is_whole = false;
         while early.untaken < most && !is_whole {
@@ -279,7 +280,8 @@ impl ServerStream {
             data.extend_from_slice(&piece[..piece.len().min(room)]);
         }
         let is_whole = early.untaken <= most && (is_whole || self.recv.is_end_stream());
-        Poll::Ready(Ok(Body { data, is_whole }))
+        arriving.body = Body { data, is_whole };
+        Poll::Ready(Ok(()))
     }
 
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {

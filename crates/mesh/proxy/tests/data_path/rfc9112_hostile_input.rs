@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use periplus_proxy::snapshot::{Http2Options, UpstreamProtocol};
+use periplus_proxy::snapshot::{
+    ConnectionManager, Filter, Http2Options, HttpFilter, UpstreamProtocol,
+};
 
 use crate::support::config::{Mesh, cluster};
 use crate::support::h2::{H2Origin, read};
@@ -606,4 +608,75 @@ fn connections_over_the_limit_are_closed_and_counted() {
     drop(first);
     mesh.wait_stat("http.test.downstream_cx_active", 1);
     assert_eq!(mesh.client().get("/").status, 200);
+}
+
+/// Routes behind a filter that waits for bodies of at most so many bytes.
+fn behind_buffer(
+    origin: &Origin,
+    most: u32,
+    edit: impl Fn(&mut ConnectionManager) + Send + Sync + 'static,
+) -> Mesh {
+    let config = Config::to(origin).with_manager(move |manager| {
+        manager.filters = vec![HttpFilter {
+            name: "buffer".to_owned(),
+            disabled: false,
+            filter: Filter::Buffer(most),
+        }];
+        edit(manager);
+    });
+    config.start()
+}
+
+#[test]
+fn a_body_that_a_filter_waits_for_has_as_much_time_as_any() {
+    let origin = Origin::saying("fine");
+    let half = Some(Duration::from_millis(500));
+    let begun = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 8\r\n\r\nb";
+    // Nothing moves.
+    let mesh = behind_buffer(&origin, 1000, move |manager| {
+        manager.stream_idle_timeout = half
+    });
+    let mut client = mesh.client();
+    client.send(begun);
+    assert_eq!(client.response(false).expect("an answer").status, 408);
+    // What moves is waited for.
+    let mut client = mesh.client();
+    client.send(begun);
+    for byte in "egunbod".chars() {
+        pause(Duration::from_millis(150));
+        client.send(byte.to_string());
+    }
+    assert_eq!(client.response(false).expect("an answer").text(), "fine");
+    assert_eq!(origin.last().body, b"begunbod");
+    // The whole request may take no longer, whatever moves.
+    let mesh = behind_buffer(&origin, 1000, move |manager| manager.request_timeout = half);
+    let mut client = mesh.client();
+    client.send(begun);
+    for byte in "egunb".chars() {
+        pause(Duration::from_millis(150));
+        client.send(byte.to_string());
+    }
+    assert_eq!(client.response(false).expect("an answer").status, 408);
+    assert_eq!(origin.received().len(), 1);
+}
+
+#[test]
+fn a_body_that_trickles_in_is_looked_at_once() {
+    let origin = Origin::saying("fine");
+    let mesh = behind_buffer(&origin, 1_000_000, |_| ());
+    let mut client = mesh.client();
+    client.send("POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n");
+    let mut expected = Vec::new();
+    for part in 0..2_000_u32 {
+        let data = format!("{part:0>100}");
+        let chunk = format!("{:x}\r\n{data}\r\n", data.len());
+        // Chunks come in two parts, cut at every place.
+        let (begin, end) = chunk.split_at(part as usize % chunk.len());
+        client.send(begin);
+        client.send(end);
+        expected.extend_from_slice(data.as_bytes());
+    }
+    client.send("0\r\nx-last: 1\r\n\r\n");
+    assert_eq!(client.response(false).expect("an answer").text(), "fine");
+    assert_eq!(origin.last().body, expected);
 }

@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::sync::{Arc, Once};
 use std::task::Poll;
 
-use crate::acquire::{Body, Waits};
+use crate::acquire::{Body, Waits, wait_for_body};
 use crate::call::Call;
 use crate::clock::Micros;
 use crate::errand::{self, Answer, Errand};
@@ -109,7 +109,7 @@ pub(crate) async fn run(
         None => None,
         Some(rule) => {
             let most = rule.most + usize::from(!rule.may_be_cut);
-            let body = poll_fn(|cx| client.poll_body(cx, most)).await?;
+            let body = wait_for_body(client, exchange, most).await?;
             if !rule.may_be_cut && !body.is_within(rule.most) {
                 return Ok(Some(client.call().too_large(exchange)));
             }
