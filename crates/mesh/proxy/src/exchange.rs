@@ -389,7 +389,7 @@ impl Call {
             None => {
                 exchange.status = reply.status;
                 reply.append_rest(&mut out, self.protocol, has_type);
-                &reply.body
+                reply.content()
             }
         };
         if let Some(rare) = &exchange.rare

@@ -80,15 +80,28 @@ impl<'a> Reply<'a> {
         }
     }
 
+    /// Whether it can have no body, whatever is to be said: to clients it would be the next response (RFC 9112 §6.3).
+    const fn is_bodiless(&self) -> bool {
+        matches!(self.status, 100..=199 | 204 | 304)
+    }
+
+    /// Its body.
+    pub(crate) fn content(&self) -> &str {
+        match self.is_bodiless() {
+            true => "",
+            false => &self.body,
+        }
+    }
+
     /// Appends what it may not; `has_type` says that the content has a type already.
     pub(crate) fn append_rest(&self, out: &mut Vec<u8>, of: Protocol, has_type: bool) {
         self.append_notice(out);
-        if !self.body.is_empty() {
-            append_number(out, "content-length", self.body.len() as u64);
+        if !self.content().is_empty() {
+            append_number(out, "content-length", self.content().len() as u64);
             if !has_type {
                 append_field(out, "content-type", b"text/plain");
             }
-        } else if of == Protocol::Http1 && !matches!(self.status, 204 | 304) {
+        } else if of == Protocol::Http1 && !self.is_bodiless() {
             append_field(out, "content-length", b"0");
         }
     }

@@ -218,3 +218,25 @@ fn a_request_body_for_a_direct_answer_is_passed_over() {
         client.exchange("POST /direct HTTP/1.1\r\nhost: h\r\ncontent-length: 50\r\n\r\nhalf");
     assert_eq!(response.header("connection").as_deref(), Some("close"));
 }
+
+#[test]
+fn an_answer_that_can_have_no_body_has_none_whatever_it_is_told_to_say() {
+    let origin = Origin::saying("hello");
+    let answers = [204, 304].map(|status| {
+        let body = "more".to_owned();
+        let answer = RouteAction::Respond { status, body };
+        route(&format!("/{status}"), answer)
+    });
+    let mut routes = answers.to_vec();
+    routes.push(route("/", forward("app")));
+    let mesh = Config::to(&origin).routes(routes).start();
+    let mut client = mesh.client();
+    for status in [204, 304] {
+        client.send(format!("GET /{status} HTTP/1.1\r\nhost: h\r\n\r\n"));
+        let head = client.head().expect("a head");
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+        assert!(!head.contains("content-length"), "{head}");
+        // It would be the beginning of the next answer.
+        assert_eq!(client.get("/").text(), "hello");
+    }
+}
