@@ -133,6 +133,12 @@ pub(crate) fn faults(seconds: u32) -> anyhow::Result<()> {
     run(command(test).env("PERIPLUS_FAULTS_SECONDS", seconds.to_string()))
 }
 
+/// Asks for so many paths, each another one.
+pub(crate) fn harm(paths: u32) -> anyhow::Result<()> {
+    let test = "cargo test --locked --package periplus-proxy --test agent harm -- --nocapture";
+    run(command(test).env("PERIPLUS_HARM_PATHS", paths.to_string()))
+}
+
 /// What the tests have built already, with the same features: nothing is compiled again.
 const DEV_BUILD: &str = "cargo build --locked --workspace --tests --bins";
 

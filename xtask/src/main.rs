@@ -1,5 +1,5 @@
-//! Developer chores: `cargo xtask ci`, `test`, `ui`, `bench`, `kill`, `crash`, `rotate`, `faults`, `fuzz`,
-//! `descriptors`, `peers`.
+//! Developer chores: `cargo xtask ci`, `test`, `ui`, `bench`, `kill`, `crash`, `rotate`, `faults`, `harm`,
+//! `fuzz`, `descriptors`, `peers`.
 
 mod ci;
 mod clients;
@@ -58,6 +58,12 @@ enum Chore {
         #[arg(default_value_t = 60)]
         seconds: u32,
     },
+    /// Asks a proxy for so many paths, each another one, while its collector and its disk fail, and looks at its memory
+    Harm {
+        /// So many paths
+        #[arg(default_value_t = 1_000_000)]
+        paths: u32,
+    },
     /// Runs the fuzz targets, each for so many seconds; needs cargo-fuzz
     Fuzz {
         /// For so many seconds each
@@ -84,6 +90,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Crash => ci::crash(),
         Chore::Rotate { seconds } => ci::rotate(seconds),
         Chore::Faults { seconds } => ci::faults(seconds),
+        Chore::Harm { paths } => ci::harm(paths),
         Chore::Fuzz { seconds, targets } => fuzz::all(seconds, &targets),
         Chore::Descriptors => descriptors::make(),
         Chore::Peers => peers::install(&peers::Need::ALL),
