@@ -30,8 +30,8 @@ pub(crate) struct Named {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Service<'a> {
     named: Option<&'a Named>,
-    /// What the client has called it; empty if that says nothing.
-    host: &'a str,
+    /// What the client has called it; empty if that says nothing. Few are asked for it.
+    host: &'a [u8],
     /// What its route says the name is.
     by_route: &'static str,
 }
@@ -71,7 +71,7 @@ impl<'a> Service<'a> {
         };
         Self {
             named: cluster.and_then(|cluster| cluster.named.as_ref()),
-            host: std::str::from_utf8(host).unwrap_or_default(),
+            host,
             by_route,
         }
     }
@@ -80,7 +80,7 @@ impl<'a> Service<'a> {
     #[inline]
     pub(super) fn id(&self) -> u64 {
         let named = self.named.filter(|_| self.by_route.is_empty());
-        let of_host = || match self.host {
+        let of_host = || match self.host() {
             "" => 0,
             host => id_of(cut(host).as_bytes()),
         };
@@ -91,13 +91,17 @@ impl<'a> Service<'a> {
         }
     }
 
+    fn host(&self) -> &'a str {
+        std::str::from_utf8(self.host).unwrap_or_default()
+    }
+
     /// Its host, name and namespace, as far as they are known; they are empty otherwise.
     pub(super) fn names(&self) -> (&str, &str, &str) {
         match self.named {
-            _ if !self.by_route.is_empty() => (self.host, self.by_route, ""),
-            Some(Named { names, .. }) if names.host.is_empty() => (self.host, &names.name, ""),
+            _ if !self.by_route.is_empty() => (self.host(), self.by_route, ""),
+            Some(Named { names, .. }) if names.host.is_empty() => (self.host(), &names.name, ""),
             Some(Named { names, .. }) => (&names.host, &names.name, &names.namespace),
-            None => (self.host, self.host, ""),
+            None => (self.host(), self.host(), ""),
         }
     }
 
@@ -105,7 +109,7 @@ impl<'a> Service<'a> {
     #[cfg(test)]
     pub(super) fn called(host: &'a str) -> Self {
         Self {
-            host,
+            host: host.as_bytes(),
             ..Self::default()
         }
     }
@@ -113,7 +117,10 @@ impl<'a> Service<'a> {
     /// The same, of which its client tells too.
     #[cfg(test)]
     pub(super) fn of_both(self, host: &'a str) -> Self {
-        Self { host, ..self }
+        Self {
+            host: host.as_bytes(),
+            ..self
+        }
     }
 
     /// One of which its cluster tells.

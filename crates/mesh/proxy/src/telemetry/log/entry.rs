@@ -247,18 +247,15 @@ impl<'a> Entry<'a> {
 
 /// The value of the first line of this name among the lines of a head; a line without a colon has none.
 fn header<'a>(lines: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    if lines.is_empty() {
-        return None;
+    let mut rest = lines;
+    while !rest.is_empty() {
+        let colon = rest.get(name.len()) == Some(&b':');
+        let is_here = colon && rest[..name.len()].eq_ignore_ascii_case(name.as_bytes());
+        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+        if is_here && name.len() < end {
+            return Some(rest[name.len() + 1..end].trim_ascii());
+        }
+        rest = rest.get(end + 1..).unwrap_or_default();
     }
-    let mut begin = 0;
-    let mut ends = memchr::memchr_iter(b'\n', lines).chain([lines.len()]);
-    ends.find_map(|end| {
-        let line = &lines[begin..end];
-        begin = end + 1;
-        let (known, value) = line.split_at_checked(name.len())?;
-        let value = value.strip_prefix(b":")?;
-        known
-            .eq_ignore_ascii_case(name.as_bytes())
-            .then(|| value.trim_ascii())
-    })
+    None
 }

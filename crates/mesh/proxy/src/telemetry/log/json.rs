@@ -219,7 +219,7 @@ fn append_text(value: &[u8], out: &mut Vec<u8>) {
 /// Ends a text that begins with a quotation mark at `begin`. Most are written as they are (RFC 8259 §7); bytes that
 /// are not UTF-8 become U+FFFD.
 fn end_text(begin: usize, out: &mut Vec<u8>) {
-    if is_plain(begin + 1, out) {
+    if is_plain(&out[begin + 1..]) {
         out.push(b'"');
         return;
     }
@@ -229,24 +229,28 @@ fn end_text(begin: usize, out: &mut Vec<u8>) {
     let _ = serde_json::to_writer(out, &text);
 }
 
-/// Whether the text that begins there is ASCII and has nothing to be escaped. So many bytes are looked at together,
-/// which is one instruction a step; the last of them are looked at twice, or filled up.
-fn is_plain(begin: usize, out: &mut Vec<u8>) -> bool {
-    const TOGETHER: usize = 16;
-    let mut special = [false; TOGETHER];
-    let end = out.len();
-    if end - begin < TOGETHER {
-        out.extend_from_slice(&[b' '; TOGETHER]);
+/// Whether a text is ASCII and has nothing to be escaped. So many bytes are looked at together, which is one instruction
+/// a step; the last of them may be looked at twice.
+fn is_plain(text: &[u8]) -> bool {
+    if let Some(last) = text.last_chunk::<16>() {
+        let mut special = [false; 16];
+        for bytes in text.as_chunks().0 {
+            look(&mut special, bytes);
+        }
+        look(&mut special, last);
+        return special == [false; 16];
     }
-    let text = &out[begin..];
-    for bytes in text.as_chunks().0 {
-        look(&mut special, bytes);
+    if let (Some(first), Some(last)) = (text.first_chunk::<8>(), text.last_chunk()) {
+        let mut special = [false; 8];
+        look(&mut special, first);
+        look(&mut special, last);
+        return special == [false; 8];
     }
-    if let Some(bytes) = text.last_chunk() {
-        look(&mut special, bytes);
+    let mut special = [false; 1];
+    for byte in text {
+        look(&mut special, &[*byte]);
     }
-    out.truncate(end);
-    special == [false; TOGETHER]
+    special == [false]
 }
 
 /// Marks the bytes that JSON shows otherwise.
@@ -255,5 +259,25 @@ fn look<const N: usize>(special: &mut [bool; N], bytes: &[u8; N]) {
     for (special, byte) in special.iter_mut().zip(bytes) {
         let is_visible = byte.wrapping_sub(b' ') <= b'~' - b' ';
         *special |= !is_visible | (*byte == b'"') | (*byte == b'\\');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_byte_anywhere_makes_a_text_special() {
+        for length in 0..50 {
+            let plain = vec![b'~'; length];
+            assert!(is_plain(&plain), "{length}");
+            for at in 0..length {
+                for byte in [b'"', b'\\', 0x1f, 0x7f, 0xc3] {
+                    let mut text = plain.clone();
+                    text[at] = byte;
+                    assert!(!is_plain(&text), "{byte} at {at} of {length}");
+                }
+            }
+        }
     }
 }
