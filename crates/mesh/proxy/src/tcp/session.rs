@@ -47,6 +47,8 @@ pub(super) struct Told {
     pub(super) upstream: Option<Reached>,
     /// Why there is no TLS with the endpoint.
     pub(super) transport_failure: Option<Rc<str>>,
+    /// Why the proxy has ended it.
+    details: Option<Box<str>>,
     /// Istio's metrics,
     pub(super) counted: Option<Arc<TcpSeries>>,
     /// who is at the other end of the connection that they are of,
@@ -119,11 +121,14 @@ impl Session {
             metadata: &Metadata::default(),
         };
         let mut checked = self.view.rules.iter().map(|rules| rules.check(&subject));
-        let Some(policy) = checked.find_map(Result::err) else {
+        let Some(details) = checked.find_map(Result::err) else {
             return true;
         };
         let listener = self.registered.listener();
-        tracing::debug!(listener, peer = %self.peer, policy, "connection denied");
+        tracing::debug!(listener, peer = %self.peer, details, "connection denied");
+        if let Some(details) = details {
+            self.told.get_or_insert_default().details = Some(details.into());
+        }
         self.begin_count(None, None);
         self.record(None, Carried::default());
         false
@@ -325,6 +330,7 @@ impl Session {
                 of_connection: Some((upstream.begin, &upstream.ready)),
             }),
             transport_failure: self.transport_failure(),
+            termination: self.told.as_ref().and_then(|told| told.details.as_deref()),
             attempts: upstream.is_some().into(),
             ..Entry::of_connection(clock, ends, self.begin, clock.now())
         };

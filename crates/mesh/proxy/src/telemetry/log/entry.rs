@@ -59,6 +59,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) upstream: Option<Upstream<'a>>,
     /// Why there was no TLS with the endpoint; with the client, if there is no cluster.
     pub(crate) transport_failure: Option<&'a str>,
+    /// `%CONNECTION_TERMINATION_DETAILS%`: why the proxy has ended the client's connection.
+    pub(crate) termination: Option<&'a str>,
     pub(crate) route: Option<&'a str>,
     pub(crate) span: Option<&'a SpanContext>,
     /// gRPC's status, if the response said it.
@@ -143,6 +145,7 @@ impl<'a> Entry<'a> {
             has_plain_cluster: false,
             upstream: None,
             transport_failure: None,
+            termination: None,
             route: None,
             span: None,
             grpc: None,

@@ -91,7 +91,7 @@ impl Simple {
             Self::ResponseCodeDetails => {
                 plain_if(entry.has_plain_details, text(entry.details, out))
             }
-            Self::ConnectionTerminationDetails => Kind::Absent,
+            Self::ConnectionTerminationDetails => text(entry.termination, out),
             Self::UpstreamTransportFailureReason => text(entry.upstream_failure(), out),
             Self::BytesReceived => number(Some(entry.received), out),
             Self::BytesSent => number(Some(entry.sent), out),
