@@ -29,9 +29,6 @@ use crate::tls::{Certificate, Secured};
 /// What istiod's sidecars offer in mutual TLS.
 const MESH_PROTOCOLS: [&[u8]; 2] = [b"istio-http/1.1", b"istio"];
 
-/// What Istio calls the rules that say which requests a service is asked about: theirs is no dry run.
-const ASKS: &str = "istio_ext_authz_";
-
 /// A proxy's configuration, as if all of it had arrived.
 #[derive(Debug)]
 pub struct Explainer {
@@ -290,7 +287,7 @@ impl Filtered {
 
     fn pass(&mut self, filter: &Active, subject: &Subject<'_>) {
         match filter {
-            Active::Rbac(view) if view.rbac.shadow_stat_prefix == ASKS => {
+            Active::Rbac(view) if view.rbac.asks() => {
                 let matching = view.rbac.shadow_rules.as_ref();
                 let policy = matching.map(|rules| decide(rules, subject, (true, self.is_untold)));
                 let policy = policy.map(|decision| decision.policy);

@@ -302,10 +302,12 @@ async fn counts(admin: SocketAddr, part: &str) -> BTreeMap<String, String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_are_allowed_and_denied_as_by_envoy() {
-    let policies: Vec<_> = rbac::policies()
+    let of = |rbac| filter("envoy.filters.http.rbac", rbac);
+    let mut policies: Vec<_> = rbac::policies()
         .into_iter()
-        .map(|(name, rbac)| (name, vec![filter("envoy.filters.http.rbac", rbac)]))
+        .map(|(name, rbac)| (name, vec![of(rbac)]))
         .collect();
+    policies.push(("several", rbac::several().into_iter().map(of).collect()));
     let Some(pair) = Pair::start(&policies, &[]).await else {
         return;
     };
@@ -344,6 +346,26 @@ async fn requests_are_allowed_and_denied_as_by_envoy() {
                     "ns[x]-policy[no alice]-rule[0]",
                 ),
                 ("enforced_engine_result", "denied"),
+            ],
+        ),
+        // Of several what matters most, and that a service would be asked is no dry run.
+        (
+            "several-alice",
+            vec![
+                ("audit_policy_id", "alice"),
+                ("enforced_effective_policy_id", "anybody"),
+                ("enforced_engine_result", "allowed"),
+                ("shadow_effective_policy_id", "no alice"),
+                ("shadow_engine_result", "denied"),
+            ],
+        ),
+        (
+            "several-plain",
+            vec![
+                ("enforced_effective_policy_id", "anybody"),
+                ("enforced_engine_result", "allowed"),
+                ("shadow_effective_policy_id", "anybody"),
+                ("shadow_engine_result", "allowed"),
             ],
         ),
         (
