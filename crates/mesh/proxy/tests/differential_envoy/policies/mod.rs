@@ -519,6 +519,50 @@ async fn keys_are_fetched_again_and_stay_when_that_fails() {
     agent.shutdown(Duration::from_secs(1)).await;
 }
 
+/// A change of the listener while nobody publishes keys refuses nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_stay_when_the_listener_changes() {
+    let signer = jwt::Signer::new();
+    let published = Arc::new(Mutex::new(Some(signer.keys().to_string())));
+    let keys = jwt::publish(published.clone()).await;
+    let plane = ControlPlane::start().await;
+    let filters = |forwards| [("fetching", jwt::fetching(forwards))];
+    let side = Side::new("ours", &plane, &filters(false), &[("keys", keys)]).await;
+    let parsed = bootstrap::parse("ours", &side.bootstrap).expect("valid");
+    let agent = Agent::start(parsed, Options::default());
+    let agent = agent.await.expect("start");
+    let ready = tokio::time::timeout(PATIENCE, agent.ready()).await;
+    ready.expect("the agent does not get ready");
+    let token = signer.token(&json!({}));
+    let request = format!(
+        "GET /ok HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n"
+    );
+    let answer = side.run("fetching", "x", &request).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+
+    *published.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    let clusters = [
+        ("origin", side.origin.address),
+        ("zipkin", side.collector.address),
+        ("keys", keys),
+    ];
+    let log = access_logs::in_file(side.logs.path(), "log", access_logs::text(FORMAT));
+    let world = snapshot(&filters(true), &side.listeners, &clusters, &log);
+    plane.worlds.set("ours", world);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let answer = side.run("fetching", "x", &request).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        // The endpoint gets the token only after the change.
+        if answer.contains("Bearer") && answer.contains("authorization") {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "nothing changes");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    agent.shutdown(Duration::from_secs(1)).await;
+}
+
 /// What came of a request, in lines: the answer, what the endpoint got, and what the service was asked.
 async fn asked_lines(
     side: &Side,
