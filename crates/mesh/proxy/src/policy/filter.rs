@@ -237,6 +237,9 @@ impl Call {
         Subject {
             request: Some((&self.request, head)),
             peer,
+            direct: client
+                .direct
+                .map_or(peer, |direct| direct.ip().to_canonical()),
             client: client_address(&self.view.manager, &self.request, head, peer),
             destination: client.original.or(client.local),
             scheme: self.scheme(),

@@ -110,10 +110,12 @@ impl Session {
         }
         let secured = self.client.secured();
         let shown = secured.and_then(|secured| secured.server_name.as_deref());
+        let direct = self.registered.direct().unwrap_or(self.peer);
         let subject = Subject {
             request: None,
             scheme: "",
             peer: self.peer.ip().to_canonical(),
+            direct: direct.ip().to_canonical(),
             client: self.peer.ip().to_canonical(),
             destination: self.original.or_else(|| self.client.local_address()),
             secured: secured.map(|secured| &**secured),
@@ -303,13 +305,14 @@ impl Session {
     #[cold]
     fn tell(&self, cluster: Option<&ClusterState>, carried: Carried) {
         let clock = &self.worker.clock;
-        let local = self.client.local_address();
+        let (local, direct) = (self.client.local_address(), self.registered.direct());
         let ends = (&self.peer, self.original.as_ref().or(local.as_ref()));
         let secured = self.client.secured().map(Rc::as_ref);
         let upstream = self.told.as_ref().and_then(|told| told.upstream.as_ref());
         let entry = Entry {
             connection: Some(self.registered.id),
             chain: Some(&self.view.chain),
+            direct: direct.as_ref(),
             direct_local: local.as_ref(),
             secured,
             server_name: match secured {

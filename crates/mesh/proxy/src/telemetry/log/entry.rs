@@ -24,6 +24,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) end: Micros,
     /// The client, as far as its connection tells.
     pub(crate) peer: &'a SocketAddr,
+    /// The other end of the connection, if that speaks for the client.
+    pub(crate) direct: Option<&'a SocketAddr>,
     /// Where the client wanted to go.
     pub(crate) local: Option<&'a SocketAddr>,
     /// The address of the socket.
@@ -123,6 +125,7 @@ impl<'a> Entry<'a> {
             begin,
             end,
             peer,
+            direct: None,
             local,
             direct_local: local,
             secured: None,
@@ -186,6 +189,11 @@ impl<'a> Entry<'a> {
         };
         let attempt = whole.exchange.attempt.as_ref()?;
         Some((attempt.begin, attempt.ready()?))
+    }
+
+    /// The other end of the connection, whoever it speaks for.
+    pub(super) fn direct(&self) -> &'a SocketAddr {
+        self.direct.unwrap_or(self.peer)
     }
 
     /// How long it took.

@@ -31,6 +31,7 @@ use crate::access_logs;
 use crate::collector::{Collector, SeenSpan};
 use crate::envoy::{self, Envoy};
 use crate::envoy_is_ready;
+use crate::links::proxy_protocol;
 use crate::world;
 use crate::xds_support::http::{Origin, exchange, get};
 use crate::xds_support::resources::{
@@ -72,8 +73,12 @@ struct Side {
     logs: TempDir,
 }
 
+/// What the names of policies begin with before which clients speak the PROXY protocol.
+const PROXIED: &str = "proxied-";
+
 /// What logs tell of what filters have found out.
 const FORMAT: &str = "%REQ(X-CASE)% %RESPONSE_CODE% %RESPONSE_CODE_DETAILS% %RESPONSE_FLAGS% \
+    %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT% \
     %DYNAMIC_METADATA(envoy.filters.http.rbac:enforced_engine_result)% \
     %DYNAMIC_METADATA(envoy.filters.http.rbac:enforced_effective_policy_id)% \
     %DYNAMIC_METADATA(envoy.filters.http.rbac:shadow_engine_result):3% \
@@ -140,7 +145,10 @@ impl Side {
 
     /// What came of a request: the status, the body, and whether it got through.
     async fn run(&self, policy: &str, name: &str, request: &str) -> String {
-        let request = request.replace("CASE", &format!("{policy}-{name}"));
+        let mut request = request.replace("CASE", &format!("{policy}-{name}"));
+        if policy.starts_with(PROXIED) {
+            request.insert_str(0, "PROXY TCP4 10.1.2.3 10.9.9.9 1000 80\r\n");
+        }
         let answer = exchange(self.listeners[policy], &request).await;
         let answer = answer.expect("an answer");
         let challenge = answer.header("www-authenticate").unwrap_or_default();
@@ -188,7 +196,11 @@ fn snapshot(
         manager.http_filters.splice(0..0, filters.clone());
         paths::shape(name, &mut manager);
         let inbound = TrafficDirection::Inbound;
-        Resource::new(*name, &listener(name, listeners[name], inbound, manager))
+        let mut listener = listener(name, listeners[name], inbound, manager);
+        if name.starts_with(PROXIED) {
+            listener.listener_filters = vec![proxy_protocol()];
+        }
+        Resource::new(*name, &listener)
     });
     let mut routes = jwt::by_claim();
     for (path, name, wanted) in by_route() {

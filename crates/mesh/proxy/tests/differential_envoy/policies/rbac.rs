@@ -148,6 +148,11 @@ fn invert(mut matcher: HeaderMatcher) -> HeaderMatcher {
     matcher
 }
 
+#[expect(deprecated, reason = "the direct one is another")]
+fn source_ip(block: CidrRange) -> Identifier {
+    Identifier::SourceIp(block)
+}
+
 /// Filters of all kinds, one after the other.
 pub(super) fn several() -> Vec<filter::Rbac> {
     let alice = || who(Identifier::Header(is("x-user", exact("alice"))));
@@ -322,6 +327,19 @@ pub(crate) fn policies() -> Vec<(&'static str, filter::Rbac)> {
         (
             "from-elsewhere",
             allow_whom(who(Identifier::DirectRemoteIp(block("10.0.0.0", 8)))),
+        ),
+        // The client speaks for another address, with a header of the PROXY protocol.
+        (
+            "proxied-direct",
+            allow_whom(who(Identifier::DirectRemoteIp(block("127.0.0.0", 8)))),
+        ),
+        (
+            "proxied-source",
+            allow_whom(who(source_ip(block("10.0.0.0", 8)))),
+        ),
+        (
+            "proxied-remote",
+            allow_whom(who(Identifier::RemoteIp(block("10.0.0.0", 8)))),
         ),
         (
             "client-in-10",
