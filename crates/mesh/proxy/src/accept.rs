@@ -194,12 +194,16 @@ async fn look_and_serve(
     arrival: Arrival,
 ) {
     let registered = Registered::new(&worker, &view);
+    let direct = arrival.peer;
     // Boxed, so that a connection at work does not hold the memory for it.
     let ready = Box::pin(secure((&worker, &registered), &view, stream, arrival)).await;
     let Some((chain, stream, ends, server_name)) = ready else {
         return;
     };
     registered.set_server_name(server_name);
+    if ends.0 != direct {
+        registered.set_direct(direct);
+    }
     let stats = view.stats.clone();
     drop(view);
     stats.cx_active.increment();

@@ -59,6 +59,8 @@ pub(crate) struct Client {
     /// The number of its connection.
     pub(crate) id: u64,
     pub(crate) peer: SocketAddr,
+    /// The other end of the connection, if that has said that it speaks for the peer.
+    pub(crate) direct: Option<SocketAddr>,
     /// Where it wanted to go, if it was redirected.
     pub(crate) original: Option<SocketAddr>,
     /// Endpoints see its own address, in packets of this mark.

@@ -82,6 +82,7 @@ impl Connection {
         let client = Client {
             id: registered.id,
             peer,
+            direct: registered.direct(),
             original,
             mark: registered.mark(),
             local: stream.local_address(),

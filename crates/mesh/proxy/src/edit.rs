@@ -206,7 +206,10 @@ impl Facts<'_> {
             }
             Command::Response(..) => {}
             Command::Remote(part) => append_address(value, Some(call.remote()), *part),
-            Command::DirectRemote(part) => append_address(value, Some(call.client.peer), *part),
+            Command::DirectRemote(part) => {
+                let client = &call.client;
+                append_address(value, Some(client.direct.unwrap_or(client.peer)), *part);
+            }
             Command::Local(part) => {
                 let local = call.client.original.or(call.client.local);
                 append_address(value, local, *part);

@@ -29,9 +29,6 @@ use crate::tls::{Certificate, Secured};
 /// What istiod's sidecars offer in mutual TLS.
 const MESH_PROTOCOLS: [&[u8]; 2] = [b"istio-http/1.1", b"istio"];
 
-/// What Istio calls the rules that say which requests a service is asked about: theirs is no dry run.
-const ASKS: &str = "istio_ext_authz_";
-
 /// A proxy's configuration, as if all of it had arrived.
 #[derive(Debug)]
 pub struct Explainer {
@@ -125,6 +122,7 @@ fn passed(proxy: &TcpProxy, asked: &Asked<'_>) -> Explained {
         request: None,
         scheme: "",
         peer: asked.from.ip(),
+        direct: asked.from.ip(),
         client: asked.from.ip(),
         destination: Some(asked.to),
         secured: secured.as_ref(),
@@ -206,6 +204,7 @@ fn routed(manager: &ConnectionManager, asked: &Asked<'_>) -> Explained {
             request: Some((&request, head)),
             scheme,
             peer: asked.from.ip(),
+            direct: asked.from.ip(),
             client: client_address(manager, &request, head, asked.from.ip()),
             destination: Some(asked.to),
             secured: secured.as_ref(),
@@ -290,7 +289,7 @@ impl Filtered {
 
     fn pass(&mut self, filter: &Active, subject: &Subject<'_>) {
         match filter {
-            Active::Rbac(view) if view.rbac.shadow_stat_prefix == ASKS => {
+            Active::Rbac(view) if view.rbac.asks() => {
                 let matching = view.rbac.shadow_rules.as_ref();
                 let policy = matching.map(|rules| decide(rules, subject, (true, self.is_untold)));
                 let policy = policy.map(|decision| decision.policy);

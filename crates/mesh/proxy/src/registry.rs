@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -29,6 +30,8 @@ struct Handle {
     logs: Option<Rc<LogView>>,
     /// The name that the client asked for in TLS that passes through.
     server_name: OnceCell<Box<str>>,
+    /// The other end of the connection, if that has said that it speaks for somebody else.
+    direct: Cell<Option<SocketAddr>>,
 }
 
 /// A connection's place in the list; left when dropped.
@@ -91,6 +94,7 @@ impl Registered {
             waker: RefCell::default(),
             logs: listener.logs.clone(),
             server_name: OnceCell::new(),
+            direct: Cell::new(None),
         });
         let key = worker.connections.list.borrow_mut().insert(handle.clone());
         worker.open.add();
@@ -127,6 +131,16 @@ impl Registered {
         if let Some(name) = name {
             self.handle.server_name.get_or_init(|| name);
         }
+    }
+
+    /// The other end of the connection, if that has said that it speaks for somebody else (the PROXY protocol).
+    pub(crate) fn direct(&self) -> Option<SocketAddr> {
+        self.handle.direct.get()
+    }
+
+    /// Notes that other end.
+    pub(crate) fn set_direct(&self, direct: SocketAddr) {
+        self.handle.direct.set(Some(direct));
     }
 
     /// Whether the connection is to end after its current exchange.

@@ -294,7 +294,14 @@ impl Store {
                     && spec.route_names().all(|name| routes.get(name).is_some())
                     && tls.all(|tls| tls.context.material.is_there(secrets))
             };
-            slot.promote(now, is_ready, |spec, _| build(spec), |_, _| false, |_| true);
+            let build_next = |spec: &ListenerSpec, before: Option<&Listener>| {
+                let built = build(spec);
+                if let Some(before) = before {
+                    built.adopt_keys(before);
+                }
+                built
+            };
+            slot.promote(now, is_ready, build_next, |_, _| false, |_| true);
             if let Some(active) = &mut slot.active {
                 let address = |table: Arc<RouteTable>| Arc::as_ptr(&table);
                 let newest = active.spec.route_sources();

@@ -27,8 +27,10 @@ pub(crate) enum Condition {
     Metadata(MetadataMatch),
     /// `authenticated`: the client has TLS, and one of its names is asked for.
     Authenticated(Option<ValueMatch>),
-    /// `direct_remote_ip` and `source_ip`: the address that the connection comes from.
+    /// `source_ip`: the address that the connection comes from, as whoever speaks for the client says.
     PeerIp(Cidr),
+    /// `direct_remote_ip`: the one that it really comes from.
+    DirectIp(Cidr),
     /// `remote_ip`: the client's address, as whoever is trusted says.
     ClientIp(Cidr),
 }
@@ -83,6 +85,7 @@ impl Condition {
                 .secured
                 .is_some_and(|secured| is_named(secured, name)),
             Self::PeerIp(block) => block.contains(subject.peer),
+            Self::DirectIp(block) => block.contains(subject.direct),
             Self::ClientIp(block) => block.contains(subject.client),
         }
     }

@@ -45,20 +45,20 @@ impl ConnectionRulesView {
         }
     }
 
-    /// Whether a connection may go on: else the policy that says no, or `none`.
-    pub(crate) fn check(&self, subject: &Subject<'_>) -> Result<(), &str> {
+    /// Whether a connection may go on: else Envoy's words for why it does not, if it has some.
+    pub(crate) fn check(&self, subject: &Subject<'_>) -> Result<(), Option<String>> {
         match self {
-            Self::Rbac(rbac, counts) => check(rbac, counts, subject),
+            Self::Rbac(rbac, counts) => check(rbac, counts, subject).map_err(Some),
             Self::Limit(bucket, _) if bucket.take() => Ok(()),
             Self::Limit(_, stats) => {
                 stats.rate_limited.increment();
-                Err("rate limit")
+                Err(None)
             }
         }
     }
 }
 
-fn check<'r>(rbac: &'r Rbac, counts: &RbacCounts, subject: &Subject<'_>) -> Result<(), &'r str> {
+fn check(rbac: &Rbac, counts: &RbacCounts, subject: &Subject<'_>) -> Result<(), String> {
     if let Some(rules) = &rbac.shadow_rules {
         counts.count_shadow(rules.decide(subject));
     }
@@ -69,6 +69,6 @@ fn check<'r>(rbac: &'r Rbac, counts: &RbacCounts, subject: &Subject<'_>) -> Resu
     counts.count(decision);
     match decision.allowed {
         true => Ok(()),
-        false => Err(rules.name(decision)),
+        false => Err(rules.details(decision)),
     }
 }

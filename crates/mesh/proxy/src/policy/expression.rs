@@ -335,6 +335,7 @@ mod tests {
             request: None,
             scheme: "http",
             peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            direct: IpAddr::V4(Ipv4Addr::LOCALHOST),
             client: IpAddr::V4(Ipv4Addr::LOCALHOST),
             destination: None,
             secured: None,

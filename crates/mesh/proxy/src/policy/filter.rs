@@ -12,7 +12,7 @@ use crate::filter::Active;
 use crate::http1::name::Name;
 use crate::policy::jwt::{Effects, JwtView, Problem};
 use crate::policy::{
-    Decision, Metadata, NO_POLICY, Rbac, RbacCounts, Rules, Subject, client_address,
+    Action, Decision, Metadata, NO_POLICY, Rbac, RbacCounts, Rules, Subject, client_address,
 };
 use crate::reply::Reply;
 use crate::stats::Registry;
@@ -52,14 +52,42 @@ impl RbacView {
     }
 }
 
-/// What the rules have said about a request: the last of each kind.
+/// What the rules have said about a request: of each kind what matters most.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Decided {
+    /// There is something to tell.
+    tells: bool,
     enforced: Option<(NonZeroU8, Decision)>,
+    /// What would have come of a dry run.
     shadow: Option<(NonZeroU8, Decision)>,
+    /// A policy that only notes requests (LOG) has matched.
+    audited: Option<(NonZeroU8, Decision)>,
 }
 
+/// The kinds of what rules have said, in words: enforced, of a dry run, and noted.
+pub(crate) type Decisions<'a> = [Option<Told<'a>>; 3];
+
 impl Decided {
+    /// Keeps what enforced rules have said: those that only note requests decide nothing.
+    fn enforce(&mut self, index: usize, rules: &Rules, decision: Decision) {
+        let kind = match rules.action {
+            Action::Log if rules.name(decision) == NO_POLICY => return,
+            Action::Log => &mut self.audited,
+            Action::Allow | Action::Deny => &mut self.enforced,
+        };
+        *kind = Some((place(index), decision));
+        self.tells = true;
+    }
+
+    /// Keeps what a dry run has said: that a request would be denied, whatever rules behind say.
+    fn try_out(&mut self, index: usize, decision: Decision) {
+        let denied = self.shadow.is_some_and(|(_, before)| !before.allowed);
+        if !denied || !decision.allowed {
+            self.shadow = Some((place(index), decision));
+        }
+        self.tells = true;
+    }
+
     /// Keeps what those have said that are among the filters of another route too.
     pub(crate) fn follow(&mut self, before: &[Active], after: &[Active]) {
         let index = |at: NonZeroU8| {
@@ -70,7 +98,7 @@ impl Decided {
                 |filter: &Active| matches!(filter, Active::Rbac(other) if Rc::ptr_eq(other, view));
             after.iter().position(is_it).map(place)
         };
-        for decided in [&mut self.enforced, &mut self.shadow] {
+        for decided in [&mut self.enforced, &mut self.shadow, &mut self.audited] {
             *decided = decided.and_then(|(at, decision)| Some((index(at)?, decision)));
         }
     }
@@ -114,7 +142,9 @@ impl Call {
         let decided = &mut self.decided;
         if let Some((rules, decision)) = shadow {
             counts.count_shadow(decision);
-            decided.shadow = Some((place(index), decision));
+            if !view.named.asks() {
+                decided.try_out(index, decision);
+            }
             if view.tells {
                 let prefix = &view.named.shadow_stat_prefix;
                 leave(Told::new(rules, decision), prefix, OF_SHADOW, exchange);
@@ -126,7 +156,7 @@ impl Call {
             leave(Told::new(rules, decision), prefix, OF_ENFORCED, exchange);
         }
         counts.count(decision);
-        decided.enforced = Some((place(index), decision));
+        decided.enforce(index, rules, decision);
         if decision.allowed {
             return None;
         }
@@ -207,6 +237,9 @@ impl Call {
         Subject {
             request: Some((&self.request, head)),
             peer,
+            direct: client
+                .direct
+                .map_or(peer, |direct| direct.ip().to_canonical()),
             client: client_address(&self.view.manager, &self.request, head, peer),
             destination: client.original.or(client.local),
             scheme: self.scheme(),
@@ -216,33 +249,27 @@ impl Call {
         }
     }
 
-    /// What the rules have said, those that are enforced and those that are not.
+    /// What the rules have said, if they have said anything.
     #[inline]
-    pub(crate) fn decisions(&self, exchange: &Exchange) -> [Option<Told<'_>>; 2] {
-        let Decided { enforced, shadow } = self.decided;
-        if enforced.is_none() && shadow.is_none() {
-            return [None, None];
-        }
-        self.tell_decisions(exchange)
+    pub(crate) fn decisions(&self, exchange: &Exchange) -> Option<Decisions<'_>> {
+        self.decided.tells.then(|| self.tell_decisions(exchange))
     }
 
     #[cold]
-    fn tell_decisions(&self, exchange: &Exchange) -> [Option<Told<'_>>; 2] {
+    fn tell_decisions(&self, exchange: &Exchange) -> Decisions<'_> {
         let filters = self.view.filters(exchange);
-        let rules = |place: NonZeroU8| match filters.get(usize::from(place.get()) - 1)? {
-            Active::Rbac(view) => Some(&*view.rbac),
-            _ => None,
+        let told = |said: Option<(NonZeroU8, Decision)>, of: fn(&Rbac) -> &Option<Rules>| {
+            let (place, decision) = said?;
+            match filters.get(usize::from(place.get()) - 1)? {
+                Active::Rbac(view) => Some(Told::new(of(&view.rbac).as_ref()?, decision)),
+                _ => None,
+            }
         };
-        let Decided { enforced, shadow } = self.decided;
+        let decided = &self.decided;
         [
-            enforced.and_then(|(at, decision)| {
-                let rules = rules(at)?.rules.as_ref()?;
-                Some(Told::new(rules, decision))
-            }),
-            shadow.and_then(|(at, decision)| {
-                let rules = rules(at)?.shadow_rules.as_ref()?;
-                Some(Told::new(rules, decision))
-            }),
+            told(decided.enforced, |rbac| &rbac.rules),
+            told(decided.shadow, |rbac| &rbac.shadow_rules),
+            told(decided.audited, |rbac| &rbac.rules),
         ]
     }
 }

@@ -29,6 +29,16 @@ impl PartialEq for Rbac {
 
 impl Eq for Rbac {}
 
+/// What Istio calls the rules that say which requests a service is asked about.
+const ASKS: &str = "istio_ext_authz_";
+
+impl Rbac {
+    /// Whether its shadow rules say which requests a service is asked about: theirs is no dry run.
+    pub(crate) fn asks(&self) -> bool {
+        self.shadow_stat_prefix == ASKS
+    }
+}
+
 /// What happens when a policy matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {

@@ -16,8 +16,10 @@ pub(crate) struct Subject<'a> {
     pub(crate) request: Option<(&'a RequestHead, &'a [u8])>,
     /// How the client has sent the request: `http` or `https`.
     pub(crate) scheme: &'a str,
-    /// Where the connection comes from.
+    /// Where the connection comes from, as whoever speaks for the client says.
     pub(crate) peer: IpAddr,
+    /// Where it really comes from.
+    pub(crate) direct: IpAddr,
     /// The client, which may be another one.
     pub(crate) client: IpAddr,
     /// Where the client has connected to.

@@ -1,13 +1,15 @@
 //! Listeners: where connections come in, and what serves them.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    AccessLog, ChainMatch, ChainTls, ConnectionManager, ConnectionRules, Direction, Inspection,
-    MetricRules, TcpKeepalive, WeightedCluster, choose,
+    AccessLog, ChainMatch, ChainTls, ConnectionManager, ConnectionRules, Direction, Filter,
+    Inspection, MetricRules, TcpKeepalive, WeightedCluster, choose,
 };
+use crate::policy::jwt::RemoteKeys;
 
 /// An address and what serves its connections.
 #[derive(Debug)]
@@ -123,6 +125,26 @@ impl Listener {
             Service::Http(manager) => Some(&**manager),
             Service::Tcp(_) => None,
         })
+    }
+
+    /// Takes over the keys of tokens that have been fetched from the same places: a change of the listener does not
+    /// depend on who publishes them.
+    pub(crate) fn adopt_keys(&self, before: &Self) {
+        let known: HashMap<_, _> = before.remote_keys().map(|one| (one.place(), one)).collect();
+        for keys in self.remote_keys() {
+            if let Some(before) = known.get(&keys.place()) {
+                keys.adopt(before);
+            }
+        }
+    }
+
+    fn remote_keys(&self) -> impl Iterator<Item = &RemoteKeys> {
+        let filters = self.managers().flat_map(|manager| &manager.filters);
+        let tokens = filters.filter_map(|filter| match &filter.filter {
+            Filter::Jwt(jwt, _) => Some(jwt),
+            _ => None,
+        });
+        tokens.flat_map(|jwt| jwt.remote_keys())
     }
 }
 

@@ -47,6 +47,8 @@ pub(super) struct Told {
     pub(super) upstream: Option<Reached>,
     /// Why there is no TLS with the endpoint.
     pub(super) transport_failure: Option<Rc<str>>,
+    /// Why the proxy has ended it.
+    details: Option<Box<str>>,
     /// Istio's metrics,
     pub(super) counted: Option<Arc<TcpSeries>>,
     /// who is at the other end of the connection that they are of,
@@ -108,10 +110,12 @@ impl Session {
         }
         let secured = self.client.secured();
         let shown = secured.and_then(|secured| secured.server_name.as_deref());
+        let direct = self.registered.direct().unwrap_or(self.peer);
         let subject = Subject {
             request: None,
             scheme: "",
             peer: self.peer.ip().to_canonical(),
+            direct: direct.ip().to_canonical(),
             client: self.peer.ip().to_canonical(),
             destination: self.original.or_else(|| self.client.local_address()),
             secured: secured.map(|secured| &**secured),
@@ -119,11 +123,14 @@ impl Session {
             metadata: &Metadata::default(),
         };
         let mut checked = self.view.rules.iter().map(|rules| rules.check(&subject));
-        let Some(policy) = checked.find_map(Result::err) else {
+        let Some(details) = checked.find_map(Result::err) else {
             return true;
         };
         let listener = self.registered.listener();
-        tracing::debug!(listener, peer = %self.peer, policy, "connection denied");
+        tracing::debug!(listener, peer = %self.peer, details, "connection denied");
+        if let Some(details) = details {
+            self.told.get_or_insert_default().details = Some(details.into());
+        }
         self.begin_count(None, None);
         self.record(None, Carried::default());
         false
@@ -298,13 +305,14 @@ impl Session {
     #[cold]
     fn tell(&self, cluster: Option<&ClusterState>, carried: Carried) {
         let clock = &self.worker.clock;
-        let local = self.client.local_address();
+        let (local, direct) = (self.client.local_address(), self.registered.direct());
         let ends = (&self.peer, self.original.as_ref().or(local.as_ref()));
         let secured = self.client.secured().map(Rc::as_ref);
         let upstream = self.told.as_ref().and_then(|told| told.upstream.as_ref());
         let entry = Entry {
             connection: Some(self.registered.id),
             chain: Some(&self.view.chain),
+            direct: direct.as_ref(),
             direct_local: local.as_ref(),
             secured,
             server_name: match secured {
@@ -325,6 +333,7 @@ impl Session {
                 of_connection: Some((upstream.begin, &upstream.ready)),
             }),
             transport_failure: self.transport_failure(),
+            termination: self.told.as_ref().and_then(|told| told.details.as_deref()),
             attempts: upstream.is_some().into(),
             ..Entry::of_connection(clock, ends, self.begin, clock.now())
         };

@@ -353,6 +353,7 @@ fn bare_entry<'a>(worker: &'a Worker, client: &'a Client, begin: Micros, end: Mi
     let secured = client.secured.as_deref();
     Entry {
         connection: Some(client.id),
+        direct: client.direct.as_ref(),
         direct_local: client.local.as_ref(),
         secured,
         server_name: secured.and_then(|secured| secured.server_name.as_deref()),

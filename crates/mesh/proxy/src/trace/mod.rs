@@ -300,7 +300,7 @@ const OF_EVERY_SPAN: [(&str, &str); 1] = [("component", "proxy")];
 const OF_CLUSTERS: [&str; 2] = ["upstream_cluster", "upstream_cluster.name"];
 
 /// Built-in tags whose values vary from span to span.
-const VARYING: [&str; 39] = [
+const VARYING: [&str; 40] = [
     "periplus.context.ignored",
     "guid:x-request-id",
     "guid:x-client-trace-id",
@@ -336,6 +336,7 @@ const VARYING: [&str; 39] = [
     "rbac.enforced_effective_policy_id",
     "rbac.shadow_engine_result",
     "rbac.shadow_effective_policy_id",
+    "rbac.audit_policy_id",
     "ext_authz.provider",
     "ext_authz.result",
     "ext_authz.duration_us",

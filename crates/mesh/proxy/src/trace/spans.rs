@@ -18,7 +18,7 @@ use crate::http1::name::Name;
 use crate::http1::request::RequestHead;
 use crate::policy::authz::Asked;
 use crate::policy::quota::Limited;
-use crate::policy::{Metadata, Told};
+use crate::policy::{Decisions, Metadata};
 use crate::snapshot::{Cluster, CustomTag};
 use crate::tls::Secured;
 use crate::trace::attempt::{Attempt, push_peers};
@@ -60,8 +60,8 @@ pub(crate) struct Finished<'a> {
     pub(crate) grpc_timeout: Option<Duration>,
     /// How the call ended, if the response said so.
     pub(crate) grpc: Option<&'a GrpcStatus>,
-    /// What the rules have said, those that are enforced and those that are not.
-    pub(crate) decided: [Option<Told<'a>>; 2],
+    /// What the rules have said.
+    pub(crate) decided: Option<Decisions<'a>>,
     /// What an authorizer has said.
     pub(crate) asked: Option<&'a Asked>,
     /// What a service that counts has said.
@@ -226,10 +226,15 @@ impl Tracer {
         }
         push_grpc_status(&mut tags, finished.grpc);
         finished.push_identities(&mut tags);
-        for (told, [result, policy]) in finished.decided.iter().zip(OF_RULES) {
-            if let Some(told) = told {
-                tags.push(result.with(told.result));
-                tags.push(policy.with(told.policy));
+        if let Some([enforced, shadow, audited]) = &finished.decided {
+            for (told, [result, policy]) in [enforced, shadow].into_iter().zip(OF_RULES) {
+                if let Some(told) = told {
+                    tags.push(result.with(told.result));
+                    tags.push(policy.with(told.policy));
+                }
+            }
+            if let Some(told) = audited {
+                tags.push(tag!("rbac.audit_policy_id", told.policy));
             }
         }
         if let Some(asked) = finished.asked {

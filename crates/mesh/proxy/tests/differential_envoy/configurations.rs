@@ -30,7 +30,7 @@ fn table() -> [(&'static str, usize); 21] {
         ("sessions and sizes of requests", sessions::routes().len()),
         (
             "rules of RBAC",
-            rbac::policies().len() + rbac::by_route().len(),
+            rbac::policies().len() + 1 + rbac::by_route().len(),
         ),
         ("tokens", jwt::count() + jwt::by_route().len()),
         (

@@ -204,6 +204,17 @@ fn header(version: Version) -> Option<TransportSocket> {
     })
 }
 
+/// A filter that believes what the PROXY protocol says.
+pub(crate) fn proxy_protocol() -> ListenerFilter {
+    ListenerFilter {
+        name: "envoy.filters.listener.proxy_protocol".to_owned(),
+        config_type: Some(listener_filter::ConfigType::TypedConfig(pack_any(
+            ProxyProtocol::default(),
+        ))),
+        ..Default::default()
+    }
+}
+
 fn snapshot(at: &BTreeMap<&str, SocketAddr>, origin: SocketAddr) -> Snapshot {
     let mut http = manager("routes");
     http.stat_prefix = "links".to_owned();
@@ -224,13 +235,7 @@ fn snapshot(at: &BTreeMap<&str, SocketAddr>, origin: SocketAddr) -> Snapshot {
         listener_of(name, at[name], outbound, filter, tcp(name, cluster))
     };
     let mut intercepted = of("intercepted", "original");
-    intercepted.listener_filters = vec![ListenerFilter {
-        name: "envoy.filters.listener.proxy_protocol".to_owned(),
-        config_type: Some(listener_filter::ConfigType::TypedConfig(pack_any(
-            ProxyProtocol::default(),
-        ))),
-        ..Default::default()
-    }];
+    intercepted.listener_filters = vec![proxy_protocol()];
     let listeners = [
         listener("http", at["http"], outbound, http),
         of("v1", "told-v1"),

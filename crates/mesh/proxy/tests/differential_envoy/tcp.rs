@@ -2,12 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::{Filter, filter};
+use envoy_types::pb::envoy::config::rbac::v3::{
+    Permission, Policy, Principal, Rbac, permission, principal, rbac,
+};
 use envoy_types::pb::envoy::extensions::filters::network::local_ratelimit::v3::LocalRateLimit;
+use envoy_types::pb::envoy::extensions::filters::network::rbac::v3 as network_rbac;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
 use envoy_types::pb::envoy::r#type::v3::TokenBucket;
@@ -21,13 +26,14 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
+use crate::access_logs;
 use crate::envoy::{self, Envoy};
 use crate::envoy_is_ready;
 use crate::xds_support::http::get;
 use crate::xds_support::resources::{eds_cluster, endpoints, listener_of};
 use crate::xds_support::{ControlPlane, PATIENCE, free_address};
 
-const CLUSTERS: [&str; 5] = ["origin", "nobody", "empty", "missing", "limited"];
+const CLUSTERS: [&str; 6] = ["origin", "nobody", "empty", "missing", "limited", "denied"];
 /// What a client says first tells the origin what to do.
 pub(crate) const CASES: [(&str, &str); 10] = [
     ("origin", "echo"),
@@ -144,22 +150,31 @@ async fn run(address: SocketAddr, command: &str) -> String {
     }
 }
 
-fn snapshot(at: &BTreeMap<&str, SocketAddr>, origin: SocketAddr, nobody: SocketAddr) -> Snapshot {
+fn snapshot(
+    at: &BTreeMap<&str, SocketAddr>,
+    (origin, nobody): (SocketAddr, SocketAddr),
+    logs: &Path,
+) -> Snapshot {
     let listeners = CLUSTERS.map(|name| {
-        let cluster = if name == "limited" { "origin" } else { name };
+        let is_origins = ["limited", "denied"].contains(&name);
+        let cluster = if is_origins { "origin" } else { name };
+        let text = access_logs::text("%CONNECTION_TERMINATION_DETAILS%\n");
+        let log = (name == "denied").then(|| access_logs::in_file(logs, "log", text));
         let proxy = TcpProxy {
             stat_prefix: name.to_owned(),
             cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
             max_connect_attempts: Some(UInt32Value { value: 2 }),
+            access_log: log.into_iter().collect(),
             ..Default::default()
         };
         let filter = "envoy.filters.network.tcp_proxy";
         let mut listener = listener_of(name, at[name], TrafficDirection::Outbound, filter, proxy);
-        if name == "limited" {
-            listener.filter_chains[0]
-                .filters
-                .insert(0, one_connection());
-        }
+        let before = match name {
+            "limited" => Some(one_connection()),
+            "denied" => Some(no_body()),
+            _ => None,
+        };
+        listener.filter_chains[0].filters.splice(0..0, before);
         Resource::new(name, &listener)
     });
     let known = ["origin", "nobody", "empty"];
@@ -178,6 +193,44 @@ fn snapshot(at: &BTreeMap<&str, SocketAddr>, origin: SocketAddr, nobody: SocketA
             ResourceSet::from_iter(known.map(|name| endpoints(name, &endpoint(name)))),
         )
         .with(LISTENER, ResourceSet::from_iter(listeners))
+}
+
+/// A filter that denies everybody, by a policy whose name has a blank.
+fn no_body() -> Filter {
+    let policy = Policy {
+        permissions: vec![Permission {
+            rule: Some(permission::Rule::Any(true)),
+        }],
+        principals: vec![Principal {
+            identifier: Some(principal::Identifier::Any(true)),
+        }],
+        ..Default::default()
+    };
+    let rbac = network_rbac::Rbac {
+        stat_prefix: "denied.".to_owned(),
+        rules: Some(Rbac {
+            action: rbac::Action::Deny.into(),
+            policies: [("ns[x]-policy[no body]-rule[0]".to_owned(), policy)].into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    Filter {
+        name: "envoy.filters.network.rbac".to_owned(),
+        config_type: Some(filter::ConfigType::TypedConfig(pack_any(rbac))),
+    }
+}
+
+/// What the log tells of a connection that is denied.
+async fn denial(listeners: &BTreeMap<&str, SocketAddr>, logs: &Path) -> String {
+    // Envoy decides about the first byte, and the proxy before.
+    run(listeners["denied"], "echo").await;
+    let log = logs.join("log");
+    crate::xds_support::eventually("the denial in the log", || {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        text.ends_with('\n').then_some(text)
+    })
+    .await
 }
 
 /// A filter that lets one connection pass.
@@ -252,7 +305,9 @@ async fn connections_end_and_count_as_with_envoy() {
         for name in CLUSTERS {
             listeners.insert(name, free_address().await);
         }
-        plane.worlds.set(node, snapshot(&listeners, origin, nobody));
+        let logs = tempfile::tempdir().expect("a directory");
+        let world = snapshot(&listeners, (origin, nobody), logs.path());
+        plane.worlds.set(node, world);
         let bootstrap = bootstrap::render(&bootstrap::Spec {
             agent: None,
             node_id: node,
@@ -261,7 +316,7 @@ async fn connections_end_and_count_as_with_envoy() {
             control_plane: plane.address,
             admin: SocketAddr::from(([127, 0, 0, 1], 0)),
         });
-        sides.push((bootstrap, listeners, seen));
+        sides.push((bootstrap, listeners, seen, logs));
     }
     let parsed = bootstrap::parse("ours", &sides[0].0).expect("valid");
     let agent = Agent::start(parsed, Options::default())
@@ -274,9 +329,14 @@ async fn connections_end_and_count_as_with_envoy() {
     envoy_is_ready(&envoy).await;
     let admins = [agent.admin_address(), envoy.admin()];
     let mut outcomes = Vec::new();
-    for ((_, listeners, seen), admin) in sides.iter().zip(admins) {
+    let mut denials = Vec::new();
+    for ((_, listeners, seen, logs), admin) in sides.iter().zip(admins) {
         outcomes.push(outcome(listeners, seen, admin.expect("an admin port")).await);
+        denials.push(denial(listeners, logs.path()).await);
     }
+    assert_eq!(denials[0], denials[1], "ours, and Envoy's");
+    let told = "rbac_access_denied_matched_policy[ns[x]-policy[no_body]-rule[0]]\n";
+    assert_eq!(denials[0], told);
     assert_eq!(outcomes[0], outcomes[1], "ours, and Envoy's");
     let unknown = outcomes[0].iter().find(|line| line.ends_with(": none"));
     assert_eq!(unknown, None, "a count that nobody has");

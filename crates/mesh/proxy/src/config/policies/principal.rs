@@ -51,7 +51,7 @@ pub(super) fn compile(
             Condition::PeerIp(filter_chain::block(range, &at.field("source_ip"))?)
         }
         Some(Identifier::DirectRemoteIp(range)) => {
-            Condition::PeerIp(filter_chain::block(range, &at.field("direct_remote_ip"))?)
+            Condition::DirectIp(filter_chain::block(range, &at.field("direct_remote_ip"))?)
         }
         Some(Identifier::RemoteIp(range)) => {
             Condition::ClientIp(filter_chain::block(range, &at.field("remote_ip"))?)

@@ -40,6 +40,18 @@ pub struct Jwt {
     pub(crate) stat_prefix: String,
 }
 
+impl Jwt {
+    /// The keys that are fetched.
+    pub(crate) fn remote_keys(&self) -> impl Iterator<Item = &RemoteKeys> {
+        self.providers
+            .iter()
+            .filter_map(|provider| match &provider.keys {
+                KeySource::Remote(keys) => Some(&**keys),
+                KeySource::Local(_) => None,
+            })
+    }
+}
+
 /// Two are the same if they are one: filters have no other use for equality.
 impl PartialEq for Jwt {
     fn eq(&self, other: &Self) -> bool {

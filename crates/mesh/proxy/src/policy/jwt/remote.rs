@@ -87,6 +87,24 @@ impl RemoteKeys {
         })
     }
 
+    /// Where they are published: the cluster, the host and the path.
+    pub(crate) fn place(&self) -> [&str; 3] {
+        let Origin {
+            cluster,
+            host,
+            path,
+            ..
+        } = &self.origin;
+        [cluster, host, path]
+    }
+
+    /// Takes over what was fetched before, as old as it is, unless there is something already.
+    pub(crate) fn adopt(&self, before: &Self) {
+        if self.newest.load().is_none() {
+            self.newest.store(before.newest.load_full());
+        }
+    }
+
     /// The keys; waits for them only if there have never been any. None if they cannot be fetched.
     pub(crate) async fn get(
         self: &Arc<Self>,

@@ -24,6 +24,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) end: Micros,
     /// The client, as far as its connection tells.
     pub(crate) peer: &'a SocketAddr,
+    /// The other end of the connection, if that speaks for the client.
+    pub(crate) direct: Option<&'a SocketAddr>,
     /// Where the client wanted to go.
     pub(crate) local: Option<&'a SocketAddr>,
     /// The address of the socket.
@@ -59,6 +61,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) upstream: Option<Upstream<'a>>,
     /// Why there was no TLS with the endpoint; with the client, if there is no cluster.
     pub(crate) transport_failure: Option<&'a str>,
+    /// `%CONNECTION_TERMINATION_DETAILS%`: why the proxy has ended the client's connection.
+    pub(crate) termination: Option<&'a str>,
     pub(crate) route: Option<&'a str>,
     pub(crate) span: Option<&'a SpanContext>,
     /// gRPC's status, if the response said it.
@@ -121,6 +125,7 @@ impl<'a> Entry<'a> {
             begin,
             end,
             peer,
+            direct: None,
             local,
             direct_local: local,
             secured: None,
@@ -143,6 +148,7 @@ impl<'a> Entry<'a> {
             has_plain_cluster: false,
             upstream: None,
             transport_failure: None,
+            termination: None,
             route: None,
             span: None,
             grpc: None,
@@ -183,6 +189,11 @@ impl<'a> Entry<'a> {
         };
         let attempt = whole.exchange.attempt.as_ref()?;
         Some((attempt.begin, attempt.ready()?))
+    }
+
+    /// The other end of the connection, whoever it speaks for.
+    pub(super) fn direct(&self) -> &'a SocketAddr {
+        self.direct.unwrap_or(self.peer)
     }
 
     /// How long it took.

@@ -222,7 +222,7 @@ impl Known {
             } => number(Some(bytes(entry, (*is_upstream, *is_sent, *is_head))), out),
             Self::Attempted { with_port } => attempted(entry, *with_port, out),
             Self::Host => shown(endpoint.map(|endpoint| endpoint.address.ip()), out),
-            Self::DirectRemotePort => number(Some(entry.peer.port().into()), out),
+            Self::DirectRemotePort => number(Some(entry.direct().port().into()), out),
             Self::DirectLocalPort => {
                 number(entry.direct_local.map(|local| local.port().into()), out)
             }

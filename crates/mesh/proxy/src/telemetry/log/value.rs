@@ -91,7 +91,7 @@ impl Simple {
             Self::ResponseCodeDetails => {
                 plain_if(entry.has_plain_details, text(entry.details, out))
             }
-            Self::ConnectionTerminationDetails => Kind::Absent,
+            Self::ConnectionTerminationDetails => text(entry.termination, out),
             Self::UpstreamTransportFailureReason => text(entry.upstream_failure(), out),
             Self::BytesReceived => number(Some(entry.received), out),
             Self::BytesSent => number(Some(entry.sent), out),
@@ -135,8 +135,8 @@ impl Simple {
             Self::DownstreamRemoteAddress => address(Some(&entry.client()), out),
             Self::DownstreamRemoteIp => ip(Some(&entry.client()), out),
             Self::DownstreamRemotePort => port(Some(&entry.client()), out),
-            Self::DownstreamDirectRemoteAddress => address(Some(entry.peer), out),
-            Self::DownstreamDirectRemoteIp => ip(Some(entry.peer), out),
+            Self::DownstreamDirectRemoteAddress => address(Some(entry.direct()), out),
+            Self::DownstreamDirectRemoteIp => ip(Some(entry.direct()), out),
             Self::DownstreamPeerUriSan => list(client().map(|one| &*one.uris), out),
             Self::DownstreamPeerDnsSan => list(client().map(|one| &*one.dns_names), out),
             Self::DownstreamPeerSubject => text(client().map(|one| &*one.subject), out),

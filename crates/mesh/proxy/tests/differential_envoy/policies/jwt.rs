@@ -728,6 +728,17 @@ pub(super) fn filters(signer: &Signer) -> Vec<(&'static str, Filters)> {
     ]
 }
 
+/// A filter whose keys are fetched once; the endpoint gets the tokens or not.
+pub(super) fn fetching(forward: bool) -> Filters {
+    let provider = JwtProvider {
+        issuer: ISSUER.to_owned(),
+        jwks_source_specifier: remote("keys", "/keys"),
+        forward,
+        ..Default::default()
+    };
+    chain(vec![("mine", provider)], named("mine"), None)
+}
+
 /// A filter whose keys are fetched again all the time.
 pub(super) fn refreshing() -> Filters {
     let mut provider = JwtProvider {

@@ -31,6 +31,7 @@ use crate::access_logs;
 use crate::collector::{Collector, SeenSpan};
 use crate::envoy::{self, Envoy};
 use crate::envoy_is_ready;
+use crate::links::proxy_protocol;
 use crate::world;
 use crate::xds_support::http::{Origin, exchange, get};
 use crate::xds_support::resources::{
@@ -72,8 +73,12 @@ struct Side {
     logs: TempDir,
 }
 
+/// What the names of policies begin with before which clients speak the PROXY protocol.
+const PROXIED: &str = "proxied-";
+
 /// What logs tell of what filters have found out.
 const FORMAT: &str = "%REQ(X-CASE)% %RESPONSE_CODE% %RESPONSE_CODE_DETAILS% %RESPONSE_FLAGS% \
+    %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT% \
     %DYNAMIC_METADATA(envoy.filters.http.rbac:enforced_engine_result)% \
     %DYNAMIC_METADATA(envoy.filters.http.rbac:enforced_effective_policy_id)% \
     %DYNAMIC_METADATA(envoy.filters.http.rbac:shadow_engine_result):3% \
@@ -140,7 +145,10 @@ impl Side {
 
     /// What came of a request: the status, the body, and whether it got through.
     async fn run(&self, policy: &str, name: &str, request: &str) -> String {
-        let request = request.replace("CASE", &format!("{policy}-{name}"));
+        let mut request = request.replace("CASE", &format!("{policy}-{name}"));
+        if policy.starts_with(PROXIED) {
+            request.insert_str(0, "PROXY TCP4 10.1.2.3 10.9.9.9 1000 80\r\n");
+        }
         let answer = exchange(self.listeners[policy], &request).await;
         let answer = answer.expect("an answer");
         let challenge = answer.header("www-authenticate").unwrap_or_default();
@@ -188,7 +196,11 @@ fn snapshot(
         manager.http_filters.splice(0..0, filters.clone());
         paths::shape(name, &mut manager);
         let inbound = TrafficDirection::Inbound;
-        Resource::new(*name, &listener(name, listeners[name], inbound, manager))
+        let mut listener = listener(name, listeners[name], inbound, manager);
+        if name.starts_with(PROXIED) {
+            listener.listener_filters = vec![proxy_protocol()];
+        }
+        Resource::new(*name, &listener)
     });
     let mut routes = jwt::by_claim();
     for (path, name, wanted) in by_route() {
@@ -302,10 +314,12 @@ async fn counts(admin: SocketAddr, part: &str) -> BTreeMap<String, String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_are_allowed_and_denied_as_by_envoy() {
-    let policies: Vec<_> = rbac::policies()
+    let of = |rbac| filter("envoy.filters.http.rbac", rbac);
+    let mut policies: Vec<_> = rbac::policies()
         .into_iter()
-        .map(|(name, rbac)| (name, vec![filter("envoy.filters.http.rbac", rbac)]))
+        .map(|(name, rbac)| (name, vec![of(rbac)]))
         .collect();
+    policies.push(("several", rbac::several().into_iter().map(of).collect()));
     let Some(pair) = Pair::start(&policies, &[]).await else {
         return;
     };
@@ -344,6 +358,26 @@ async fn requests_are_allowed_and_denied_as_by_envoy() {
                     "ns[x]-policy[no alice]-rule[0]",
                 ),
                 ("enforced_engine_result", "denied"),
+            ],
+        ),
+        // Of several what matters most, and that a service would be asked is no dry run.
+        (
+            "several-alice",
+            vec![
+                ("audit_policy_id", "alice"),
+                ("enforced_effective_policy_id", "anybody"),
+                ("enforced_engine_result", "allowed"),
+                ("shadow_effective_policy_id", "no alice"),
+                ("shadow_engine_result", "denied"),
+            ],
+        ),
+        (
+            "several-plain",
+            vec![
+                ("enforced_effective_policy_id", "anybody"),
+                ("enforced_engine_result", "allowed"),
+                ("shadow_effective_policy_id", "anybody"),
+                ("shadow_engine_result", "allowed"),
             ],
         ),
         (
@@ -494,6 +528,50 @@ async fn keys_are_fetched_again_and_stay_when_that_fails() {
     until(1, "200").await;
     let refused = until(0, "401").await;
     assert!(refused.contains("Jwt verification fails"), "{refused}");
+    agent.shutdown(Duration::from_secs(1)).await;
+}
+
+/// A change of the listener while nobody publishes keys refuses nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_stay_when_the_listener_changes() {
+    let signer = jwt::Signer::new();
+    let published = Arc::new(Mutex::new(Some(signer.keys().to_string())));
+    let keys = jwt::publish(published.clone()).await;
+    let plane = ControlPlane::start().await;
+    let filters = |forwards| [("fetching", jwt::fetching(forwards))];
+    let side = Side::new("ours", &plane, &filters(false), &[("keys", keys)]).await;
+    let parsed = bootstrap::parse("ours", &side.bootstrap).expect("valid");
+    let agent = Agent::start(parsed, Options::default());
+    let agent = agent.await.expect("start");
+    let ready = tokio::time::timeout(PATIENCE, agent.ready()).await;
+    ready.expect("the agent does not get ready");
+    let token = signer.token(&json!({}));
+    let request = format!(
+        "GET /ok HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n"
+    );
+    let answer = side.run("fetching", "x", &request).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+
+    *published.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    let clusters = [
+        ("origin", side.origin.address),
+        ("zipkin", side.collector.address),
+        ("keys", keys),
+    ];
+    let log = access_logs::in_file(side.logs.path(), "log", access_logs::text(FORMAT));
+    let world = snapshot(&filters(true), &side.listeners, &clusters, &log);
+    plane.worlds.set("ours", world);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let answer = side.run("fetching", "x", &request).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        // The endpoint gets the token only after the change.
+        if answer.contains("Bearer") && answer.contains("authorization") {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "nothing changes");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     agent.shutdown(Duration::from_secs(1)).await;
 }
 

@@ -148,6 +148,36 @@ fn invert(mut matcher: HeaderMatcher) -> HeaderMatcher {
     matcher
 }
 
+#[expect(deprecated, reason = "the direct one is another")]
+fn source_ip(block: CidrRange) -> Identifier {
+    Identifier::SourceIp(block)
+}
+
+/// Filters of all kinds, one after the other.
+pub(super) fn several() -> Vec<filter::Rbac> {
+    let alice = || who(Identifier::Header(is("x-user", exact("alice"))));
+    let policy = |action, name, whom| rules(action, vec![(name, vec![anything()], vec![whom])]);
+    let tried = |prefix: &str, rules| filter::Rbac {
+        shadow_rules: Some(rules),
+        shadow_rules_stat_prefix: prefix.to_owned(),
+        ..Default::default()
+    };
+    let in_force = |rules| filter::Rbac {
+        rules: Some(rules),
+        ..Default::default()
+    };
+    vec![
+        in_force(policy(Action::Log, "alice", alice())),
+        tried("deny_", policy(Action::Deny, "no alice", alice())),
+        tried("allow_", policy(Action::Allow, "anybody", anybody())),
+        tried(
+            "istio_ext_authz_",
+            policy(Action::Deny, "istio-ext-authz-p-ns[x]", anybody()),
+        ),
+        in_force(policy(Action::Allow, "anybody", anybody())),
+    ]
+}
+
 /// The policies by name.
 pub(crate) fn policies() -> Vec<(&'static str, filter::Rbac)> {
     let present = || header("x-user", HeaderMatchSpecifier::PresentMatch(true));
@@ -297,6 +327,19 @@ pub(crate) fn policies() -> Vec<(&'static str, filter::Rbac)> {
         (
             "from-elsewhere",
             allow_whom(who(Identifier::DirectRemoteIp(block("10.0.0.0", 8)))),
+        ),
+        // The client speaks for another address, with a header of the PROXY protocol.
+        (
+            "proxied-direct",
+            allow_whom(who(Identifier::DirectRemoteIp(block("127.0.0.0", 8)))),
+        ),
+        (
+            "proxied-source",
+            allow_whom(who(source_ip(block("10.0.0.0", 8)))),
+        ),
+        (
+            "proxied-remote",
+            allow_whom(who(Identifier::RemoteIp(block("10.0.0.0", 8)))),
         ),
         (
             "client-in-10",
