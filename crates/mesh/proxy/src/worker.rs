@@ -45,6 +45,8 @@ use crate::{Options, Published};
 
 /// How long the last spans and lines may take to be sent, at the least.
 pub(crate) const FLUSH: Duration = Duration::from_millis(500);
+/// How long those may take to end that are still under way when the time is over.
+const CUT: Duration = Duration::from_millis(250);
 /// How often idle upstream connections are looked after.
 const SWEEP: Duration = Duration::from_secs(1);
 /// What a worker is given when it starts.
@@ -308,6 +310,7 @@ impl Worker {
                     }
                     // Whoever asked may have gone.
                     let _ = left.send(self.connections.len());
+                    self.cut().await;
                     self.flush(ending.deadline).await;
                     break;
                 }
@@ -336,6 +339,13 @@ impl Worker {
             self.connections.gone().await;
         };
         let _ = tokio::time::timeout_at(ending.deadline, gone).await;
+    }
+
+    /// Ends what is still under way, so that it is told of.
+    async fn cut(&self) {
+        self.drain_at_once(&Leaving::Scope(Scope::All));
+        self.timers.cut();
+        let _ = tokio::time::timeout(CUT, self.connections.gone()).await;
     }
 
     async fn flush(&self, deadline: Instant) {

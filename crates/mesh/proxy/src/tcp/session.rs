@@ -139,8 +139,10 @@ impl Session {
             return;
         };
         let mut carried = Carried::default();
+        let timers = self.worker.timers.clone();
         // Boxed, so that a connection at work does not hold the memory for it.
-        match Box::pin(self.connect(&cluster)).await {
+        let connecting = Box::pin(timers.unless_cut(self.connect(&cluster)));
+        match connecting.await.flatten() {
             Some(upstream) => {
                 let relayed = self.relay(&cluster, upstream).await;
                 self.end(relayed.end);
@@ -159,7 +161,7 @@ impl Session {
     fn end(&mut self, end: End) {
         let stats = &self.view.stats;
         match end {
-            End::Complete | End::Drained => {}
+            End::Complete | End::Drained | End::Cut => {}
             End::ClientGone => self.flags.set(Flag::DC),
             End::EndpointGone => self.flags.set(Flag::UC),
             End::Idle => {

@@ -3,6 +3,7 @@
 
 mod authorizer;
 mod control_plane;
+mod ending;
 #[path = "../../../xds/tests/support/fake.rs"]
 mod fake;
 mod flags;
