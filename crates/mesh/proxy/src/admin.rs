@@ -177,7 +177,7 @@ async fn config_dump(
         Ok(wanted) => wanted,
         Err(refused) => return refused.into_response(),
     };
-    let bind_errors = shared.bind_errors();
+    let bind_errors = shared.proxy.bind_errors();
     let bootstrap = &shared.bootstrap;
     let dump = dump::config(bootstrap, &shared.state(), &bind_errors, &wanted);
     Json(dump).into_response()
@@ -240,9 +240,7 @@ fn with_istios(all: &Sums, shared: &Shared) -> String {
         &shared.bootstrap.tags,
         &shared.bootstrap.histogram_bounds,
     );
-    if let Some(proxy) = &*shared.proxy() {
-        text.push_str(&proxy.istio_metrics());
-    }
+    text.push_str(&shared.proxy.istio_metrics());
     text
 }
 
@@ -281,9 +279,7 @@ async fn drain_listeners(
 }
 
 async fn reopen_logs(State(shared): State<Arc<Shared>>) -> &'static str {
-    if let Some(proxy) = &*shared.proxy() {
-        proxy.reopen_logs();
-    }
+    shared.proxy.reopen_logs();
     "OK\n"
 }
 

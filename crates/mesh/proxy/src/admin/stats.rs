@@ -237,10 +237,7 @@ pub(super) fn json(all: &Sums, buckets: Buckets, bounds: &HistogramBounds) -> Js
 
 /// All of them, sorted by name.
 fn collect(shared: &Shared) -> Sums {
-    let (mut all, connections) = match &*shared.proxy() {
-        Some(proxy) => (proxy.sums(), proxy.connections()),
-        None => (Sums::default(), 0),
-    };
+    let (mut all, connections) = (shared.proxy.sums(), shared.proxy.connections());
     let state = match state_of(shared) {
         "LIVE" => 0,
         "DRAINING" => 1,

@@ -162,3 +162,33 @@ async fn what_is_under_way_at_the_end_is_told_of() {
         ]
     );
 }
+
+#[tokio::test]
+async fn a_proxy_that_ends_tells_how_it_stands_and_does_what_it_is_told() {
+    let world = World::start().await;
+    let answer = get(world.http, "/").await.expect("an answer");
+    assert_eq!(answer.status(), 200);
+    let mut waits = TcpStream::connect(world.http).await.expect("connects");
+    waits.write_all(SLOW.as_bytes()).await.expect("sent");
+    world.wait_stat("http.test.downstream_rq_active", 1).await;
+    let (admin, http) = (world.admin, world.http);
+    let ends = tokio::spawn(world.agent.shutdown(Duration::from_secs(5)));
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while page(admin, "/ready").await.status() == 200 {
+        assert!(tokio::time::Instant::now() < deadline, "still ready");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let stats = page(admin, "/stats").await.body;
+    let has = |line: &str| stats.lines().any(|known| known == line);
+    assert!(has("http.test.downstream_rq_total: 2"), "{stats}");
+    assert!(has("http.test.downstream_rq_active: 1"), "{stats}");
+    assert!(has("server.total_connections: 1"), "{stats}");
+    let metrics = page(admin, "/stats/prometheus").await.body;
+    assert!(metrics.contains("\nistio_requests_total{"), "{metrics}");
+    assert_eq!(post(admin, "/drain_listeners").await.status(), 200);
+    while TcpStream::connect(http).await.is_ok() {
+        assert!(!ends.is_finished(), "the listener is open to the end");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(ends.await.expect("it ends").connections, 1);
+}
