@@ -12,7 +12,7 @@ mod sds;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -32,7 +32,7 @@ use self::follow::Follower;
 use self::overload::Pressures;
 pub(crate) use self::overload::resident_bytes;
 use self::pages::Pages;
-use crate::admin::Levels;
+use crate::admin::{Levels, Turns};
 use crate::bootstrap::{Bootstrap, StaticSecret};
 use crate::config::{Lookup, SecretServer, Store};
 use crate::snapshot::{Listener, Node, Snapshot};
@@ -135,6 +135,12 @@ pub(crate) struct Shared {
     pub(crate) names: Arc<Names>,
     /// What the counters were when they were reset.
     baseline: Mutex<Sums>,
+    /// Who may have a page of metrics made; the status port has turns of its own.
+    pub(crate) turns: Turns,
+    /// Those that did not get a turn,
+    pub(crate) refused_pages: Arc<AtomicU64>,
+    /// and connections to all pages for which there was no place.
+    pub(crate) refused_connections: Arc<AtomicU64>,
 }
 
 /// The configuration and the stream that brings it.
@@ -357,6 +363,7 @@ impl Shared {
             clusters: HashMap::new(),
         });
         let proxy = Proxy::start(Arc::clone(&published), node, options)?;
+        let refused_pages = Arc::default();
         Ok(Arc::new(Self {
             bootstrap,
             workers,
@@ -366,6 +373,9 @@ impl Shared {
             levels,
             names: Arc::new(names),
             baseline: Mutex::default(),
+            turns: Turns::new(&refused_pages),
+            refused_pages,
+            refused_connections: Arc::default(),
             state: Mutex::new(State::new()),
             published,
             proxy,

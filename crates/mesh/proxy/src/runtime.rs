@@ -331,9 +331,13 @@ impl Proxy {
     /// Istio's standard metrics of all workers, in the text format of Prometheus.
     pub fn istio_metrics(&self) -> String {
         let mut text = String::new();
-        let workers = self.workers.iter().map(|worker| &*worker.registry.istio);
-        exposition(workers, &mut text);
+        self.add_istio_metrics(&mut text);
         text
+    }
+
+    pub(crate) fn add_istio_metrics(&self, text: &mut String) {
+        let workers = self.workers.iter().map(|worker| &*worker.registry.istio);
+        exposition(workers, text);
     }
 
     /// Has the files of access logs opened anew, so that they can be rotated.

@@ -2,6 +2,7 @@
 //! names and in its formats.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use axum::http::StatusCode;
@@ -346,6 +347,15 @@ fn collect(shared: &Shared) -> Sums {
     }
     for (name, value) in shared.names.stats() {
         all.counter(name, value);
+    }
+    for (name, refused) in [
+        ("http.admin.downstream_rq_overflow", &shared.refused_pages),
+        (
+            "listener.admin.downstream_cx_overflow",
+            &shared.refused_connections,
+        ),
+    ] {
+        all.counter(name, refused.load(Ordering::Relaxed));
     }
     let names = shared.names.is_on().then_some((NAME_TABLE, "nds"));
     for (type_url, prefix) in [

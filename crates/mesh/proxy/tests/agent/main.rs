@@ -11,6 +11,7 @@ mod harm;
 mod lifecycle;
 mod metrics;
 mod overload;
+mod pages;
 mod prometheus;
 #[path = "../xds_support/mod.rs"]
 mod xds_support;
