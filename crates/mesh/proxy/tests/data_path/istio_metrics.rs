@@ -258,3 +258,29 @@ fn connections_are_counted_while_they_last() {
     client.rest();
     is("istio_tcp_connections_closed_total{", 1);
 }
+
+#[test]
+fn the_outcome_of_calls_is_told_of_calls_alone() {
+    for (is_grpc, head, expected) in [
+        (true, "503 Service Unavailable\r\n", "14"),
+        (true, "200 OK\r\n", "2"),
+        (true, "200 OK\r\ngrpc-status: 5\r\n", "5"),
+        (false, "503 Service Unavailable\r\n", ""),
+        (false, "200 OK\r\ngrpc-status: 5\r\n", ""),
+    ] {
+        let answer = format!("HTTP/1.1 {head}content-length: 0\r\n\r\n");
+        let origin = Origin::new(move |_| Some(answer.clone().into_bytes()));
+        let mesh = start(Config::to(&origin), "productpage");
+        let kind = if is_grpc {
+            "application/grpc"
+        } else {
+            "text/plain"
+        };
+        mesh.client().exchange(format!(
+            "POST / HTTP/1.1\r\nhost: h\r\ncontent-type: {kind}\r\ncontent-length: 0\r\n\r\n"
+        ));
+        let (labels, _) = requests(&mesh);
+        let told = labels.get("grpc_response_status").map(String::as_str);
+        assert_eq!(told, Some(expected), "{is_grpc} {head}");
+    }
+}
