@@ -321,3 +321,12 @@ fn the_outcome_of_calls_is_told_of_calls_alone() {
         assert_eq!(told, Some(expected), "{is_grpc} {head}");
     }
 }
+
+#[test]
+fn the_build_is_told_before_the_first_request() {
+    let told = |mesh: &Mesh| mesh.proxy().istio_metrics();
+    let counts = start(Config::to(&Origin::saying("ok")), "productpage");
+    assert!(told(&counts).contains("istio_build{component=\"proxy\""));
+    let does_not = Config::to(&Origin::saying("ok")).start();
+    assert_eq!(told(&does_not), "");
+}
