@@ -153,7 +153,10 @@ pub(crate) async fn pause(client: &mut impl Waits, until: Micros) -> Result<(), 
         let call = client.call();
         call.timer
             .poll_passed(|| call.worker.clock.now(), cx)
-            .map(Ok)
+            .map(|()| match call.worker.timers.is_cut() {
+                true => Err(Failure::Ending),
+                false => Ok(()),
+            })
     })
     .await
 }
@@ -294,7 +297,9 @@ pub(crate) async fn while_pending<T>(
         call.timer
             .poll_passed(|| call.worker.clock.now(), cx)
             .map(|()| {
-                Err(if deadline == stream {
+                Err(if call.worker.timers.is_cut() {
+                    Failure::Ending
+                } else if deadline == stream {
                     Failure::StreamTimeout {
                         request_complete: true,
                     }

@@ -3,6 +3,7 @@
 mod application;
 mod certificates;
 mod clusters;
+mod door;
 mod dump;
 mod logging;
 mod ports;
@@ -15,7 +16,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -23,12 +24,13 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 pub use self::application::{ApplicationMetrics, BadAnnotations};
+use self::door::Door;
+pub(crate) use self::door::Turns;
 pub(crate) use self::logging::Levels;
 pub use self::logging::{LogControl, SetFilter};
 pub(crate) use self::ports::{serve_metrics, serve_status};
 use self::stats::{Format, Wanted};
 use crate::agent::{Shared, resident_bytes};
-use crate::stats::Sums;
 use crate::worker::Scope;
 
 const HELP: &str = "\
@@ -85,8 +87,9 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
                 format!("invalid path. admin commands are:\n{HELP}"),
             )
         })
-        .with_state(shared);
-    if let Err(error) = axum::serve(listener, pages).await {
+        .with_state(Arc::clone(&shared));
+    let door = Door::new(listener, &shared.refused_connections);
+    if let Err(error) = axum::serve(door, pages).await {
         tracing::error!(%error, "the admin pages are gone");
     }
 }
@@ -177,7 +180,7 @@ async fn config_dump(
         Ok(wanted) => wanted,
         Err(refused) => return refused.into_response(),
     };
-    let bind_errors = shared.bind_errors();
+    let bind_errors = shared.proxy.bind_errors();
     let bootstrap = &shared.bootstrap;
     let dump = dump::config(bootstrap, &shared.state(), &bind_errors, &wanted);
     Json(dump).into_response()
@@ -205,12 +208,14 @@ async fn stats(
         Ok(wanted) => wanted,
         Err(refused) => return refused.into_response(),
     };
+    if wanted.format == Format::Prometheus {
+        return prometheus(State(shared), Query(query)).await;
+    }
     let all = wanted.collect(&shared);
     let bounds = &shared.bootstrap.histogram_bounds;
     match wanted.format {
-        Format::Text => stats::text(&all, wanted.buckets, bounds).into_response(),
         Format::Json => Json(stats::json(&all, wanted.buckets, bounds)).into_response(),
-        Format::Prometheus => exposition(with_istios(&all, &shared)),
+        _ => stats::text(&all, wanted.buckets, bounds).into_response(),
     }
 }
 
@@ -218,8 +223,8 @@ async fn prometheus(
     State(shared): State<Arc<Shared>>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
-    match prometheus_text(&shared, &query) {
-        Ok(text) => exposition(text),
+    match shared.turns.wait().await {
+        Ok(turn) => turn.page(move || prometheus_text(&shared, &query)).await,
         Err(refused) => refused.into_response(),
     }
 }
@@ -230,28 +235,10 @@ fn prometheus_text(
     query: &HashMap<String, String>,
 ) -> Result<String, (StatusCode, String)> {
     let all = Wanted::of(query)?.collect(shared);
-    Ok(with_istios(&all, shared))
-}
-
-/// In the text format of Prometheus, with Istio's metrics.
-fn with_istios(all: &Sums, shared: &Shared) -> String {
-    let mut text = prometheus::text(
-        all,
-        &shared.bootstrap.tags,
-        &shared.bootstrap.histogram_bounds,
-    );
-    if let Some(proxy) = &*shared.proxy() {
-        text.push_str(&proxy.istio_metrics());
-    }
-    text
-}
-
-fn exposition(text: String) -> Response {
-    let content_type = [(
-        header::CONTENT_TYPE,
-        "text/plain; version=0.0.4; charset=utf-8",
-    )];
-    (content_type, text).into_response()
+    let bootstrap = &shared.bootstrap;
+    let mut text = prometheus::text(&all, &bootstrap.tags, &bootstrap.histogram_bounds);
+    shared.proxy.add_istio_metrics(&mut text);
+    Ok(text)
 }
 
 async fn fail_checks(State(shared): State<Arc<Shared>>) -> &'static str {
@@ -281,9 +268,7 @@ async fn drain_listeners(
 }
 
 async fn reopen_logs(State(shared): State<Arc<Shared>>) -> &'static str {
-    if let Some(proxy) = &*shared.proxy() {
-        proxy.reopen_logs();
-    }
+    shared.proxy.reopen_logs();
     "OK\n"
 }
 

@@ -12,7 +12,7 @@ mod sds;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -32,7 +32,7 @@ use self::follow::Follower;
 use self::overload::Pressures;
 pub(crate) use self::overload::resident_bytes;
 use self::pages::Pages;
-use crate::admin::Levels;
+use crate::admin::{Levels, Turns};
 use crate::bootstrap::{Bootstrap, StaticSecret};
 use crate::config::{Lookup, SecretServer, Store};
 use crate::snapshot::{Listener, Node, Snapshot};
@@ -116,8 +116,9 @@ pub(crate) struct Shared {
     drains: AtomicBool,
     state: Mutex<State>,
     published: Arc<Published>,
-    /// Gone once the proxy shuts down.
-    proxy: Mutex<Option<Proxy>>,
+    pub(crate) proxy: Proxy,
+    /// The proxy shuts down, or has done so.
+    ends: AtomicBool,
     /// Counts up when the configuration changed: someone may have to wait for something else.
     changes: watch::Sender<u64>,
     /// Counts up when there is something new to be kept on disk.
@@ -134,6 +135,12 @@ pub(crate) struct Shared {
     pub(crate) names: Arc<Names>,
     /// What the counters were when they were reset.
     baseline: Mutex<Sums>,
+    /// Who may have a page of metrics made; the status port has turns of its own.
+    pub(crate) turns: Turns,
+    /// Those that did not get a turn,
+    pub(crate) refused_pages: Arc<AtomicU64>,
+    /// and connections to all pages for which there was no place.
+    pub(crate) refused_connections: Arc<AtomicU64>,
 }
 
 /// The configuration and the stream that brings it.
@@ -327,12 +334,9 @@ impl Agent {
 
     /// Lets connections end, and sends what spans there are: what was left at the end. See [`Proxy::shutdown`].
     pub async fn shutdown(self, most: Duration) -> Left {
+        self.shared.ends.store(true, Ordering::Relaxed);
         self.shared.is_ready.send_replace(false);
-        let proxy = self.shared.proxy().take();
-        match proxy {
-            Some(proxy) => proxy.shutdown(most).await,
-            None => Left::default(),
-        }
+        self.shared.proxy.end(most).await
     }
 }
 
@@ -359,6 +363,7 @@ impl Shared {
             clusters: HashMap::new(),
         });
         let proxy = Proxy::start(Arc::clone(&published), node, options)?;
+        let refused_pages = Arc::default();
         Ok(Arc::new(Self {
             bootstrap,
             workers,
@@ -368,9 +373,13 @@ impl Shared {
             levels,
             names: Arc::new(names),
             baseline: Mutex::default(),
+            turns: Turns::new(&refused_pages),
+            refused_pages,
+            refused_connections: Arc::default(),
             state: Mutex::new(State::new()),
             published,
-            proxy: Mutex::new(Some(proxy)),
+            proxy,
+            ends: AtomicBool::new(false),
             changes: watch::Sender::new(0),
             accepted: watch::Sender::new(0),
             is_ready: watch::Sender::new(false),
@@ -406,60 +415,40 @@ impl Shared {
         self.baseline.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn proxy(&self) -> MutexGuard<'_, Option<Proxy>> {
-        self.proxy.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Listeners that cannot accept: name, address, error.
-    pub(crate) fn bind_errors(&self) -> Vec<(String, SocketAddr, String)> {
-        self.proxy()
-            .as_ref()
-            .map(Proxy::bind_errors)
-            .unwrap_or_default()
-    }
-
     pub(crate) fn is_ready(&self) -> bool {
         *self.is_ready.borrow()
     }
 
     /// Whether new requests had better go elsewhere.
     pub(crate) fn is_draining(&self) -> bool {
-        self.fails_checks.load(Ordering::Relaxed) || self.proxy().is_none()
+        self.fails_checks.load(Ordering::Relaxed) || self.ends.load(Ordering::Relaxed)
     }
 
     /// Tells whoever asks whether the proxy is ready that it is not, or that it is again.
     pub(crate) fn fail_checks(&self, fails: bool) {
         self.fails_checks.store(fails, Ordering::Relaxed);
-        if let Some(proxy) = self.proxy().as_ref() {
-            proxy.fail_checks(fails);
-        }
+        self.proxy.fail_checks(fails);
     }
 
     /// Lets the connections of listeners end, and closes their sockets: at once, or after the drain time if
     /// `graceful`, unless they are to stay.
     pub(crate) fn drain_listeners(self: &Arc<Self>, scope: Scope, graceful: bool, stays: bool) {
         if !graceful {
-            if let Some(proxy) = self.proxy().as_ref() {
-                proxy.stop(scope);
-            }
+            self.proxy.stop(scope);
             return;
         }
         if self.drains.swap(true, Ordering::Relaxed) {
             // As Envoy does, which drains once.
             return;
         }
-        if let Some(proxy) = self.proxy().as_ref() {
-            proxy.drain(scope);
-        }
+        self.proxy.drain(scope);
         if stays {
             return;
         }
         let shared = Arc::clone(self);
         tokio::spawn(async move {
             sleep(shared.drain_time).await;
-            if let Some(proxy) = shared.proxy().as_ref() {
-                proxy.stop(scope);
-            }
+            shared.proxy.stop(scope);
         });
     }
 
@@ -491,15 +480,13 @@ impl Shared {
     fn is_in_use(&self) -> bool {
         let generation = {
             let state = self.state();
-            if !state.store.is_complete() || !self.names.is_told() {
+            let ends = self.ends.load(Ordering::Relaxed);
+            if ends || !state.store.is_complete() || !self.names.is_told() {
                 return false;
             }
             state.store.generation()
         };
-        let is_applied = |proxy: &Proxy| {
-            proxy.applied_generation() >= generation && proxy.bind_errors().is_empty()
-        };
-        self.proxy().as_ref().is_some_and(is_applied)
+        self.proxy.applied_generation() >= generation && self.proxy.bind_errors().is_empty()
     }
 }
 
@@ -540,7 +527,7 @@ async fn watch_listeners(shared: Arc<Shared>) {
     let mut told = BTreeSet::new();
     let mut pause = MIN_POLL;
     loop {
-        let errors: BTreeSet<_> = shared.bind_errors().into_iter().collect();
+        let errors: BTreeSet<_> = shared.proxy.bind_errors().into_iter().collect();
         for (listener, address, error) in errors.difference(&told) {
             tracing::warn!(%listener, %address, %error, "cannot listen, trying again");
         }

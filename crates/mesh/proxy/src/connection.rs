@@ -315,6 +315,7 @@ impl Connection {
         {
             let http = &self.call.view.http;
             match self.is_due() {
+                _ if self.call.worker.timers.is_cut() => {}
                 true => http.cx_max_duration_reached.increment(),
                 false => http.cx_idle_timeout.increment(),
             }
@@ -332,7 +333,10 @@ impl Connection {
         self.call
             .timer
             .poll_passed(|| self.call.worker.clock.now(), cx)
-            .map(|()| Err(NoRequest::TimedOut))
+            .map(|()| match self.call.worker.timers.is_cut() {
+                true => Err(NoRequest::Gone),
+                false => Err(NoRequest::TimedOut),
+            })
     }
 
     /// A request begins: it runs on the newest configuration.

@@ -417,6 +417,9 @@ impl<'a> Conversation<'a> {
             {
                 return Poll::Pending;
             }
+            if self.client.call.worker.timers.is_cut() {
+                return Poll::Ready(Err(Failure::Ending));
+            }
             let now = clock.now();
             let passed = |deadline: Option<Micros>| deadline.is_some_and(|at| at <= now);
             if passed(self.grace()) {

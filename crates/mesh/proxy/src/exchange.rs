@@ -249,6 +249,19 @@ impl Exchange {
         }
     }
 
+    /// The outcome of a call of gRPC: what was said, else what the HTTP status means; none before an answer, and of other
+    /// requests.
+    #[inline]
+    pub(crate) fn call_status(&self) -> Option<u32> {
+        if !self.is_grpc {
+            return None;
+        }
+        match &self.grpc {
+            Some(said) => said.number(),
+            None => (self.status != 0).then(|| grpc::status_of(self.status).into()),
+        }
+    }
+
     /// The call has ended as far as the endpoint is concerned, and only now it is known how.
     #[cold]
     pub(crate) fn report_grpc(&self) {

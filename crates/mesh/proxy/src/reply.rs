@@ -176,6 +176,8 @@ pub(crate) enum Failure {
     Idle { request_complete: bool },
     /// The client has gone.
     ClientGone,
+    /// The proxy ends, and does not wait any longer.
+    Ending,
     /// The client's body is malformed.
     ClientBody(ChunkError),
     /// The client has reset its stream.
@@ -206,7 +208,7 @@ impl Failure {
             Self::RouteTimeout | Self::TryTimeout | Self::TryIdle => Flag::UT,
             Self::AttemptTime { .. } => Flag::UMSDR,
             Self::Idle { .. } => Flag::SI,
-            Self::ClientGone => Flag::DC,
+            Self::ClientGone | Self::Ending => Flag::DC,
             Self::ClientBody(_) | Self::ClientMalformed | Self::Untranslatable(_) => Flag::DPE,
             Self::ClientReset => Flag::DR,
             Self::Reset(_) => Flag::UR,
@@ -238,6 +240,7 @@ impl Failure {
             | Self::OutOfMemory
             | Self::Idle { .. }
             | Self::ClientGone
+            | Self::Ending
             | Self::ClientReset
             | Self::ClientMalformed
             | Self::Untranslatable(_)
@@ -276,6 +279,7 @@ impl Failure {
             Self::StreamTimeout { .. } => "max_duration_timeout",
             Self::Idle { .. } => "stream_idle_timeout",
             Self::ClientGone => "downstream_remote_disconnect",
+            Self::Ending => "downstream_local_disconnect",
             Self::ClientReset => "http2.remote_reset",
             Self::OutOfMemory => "overload_manager",
             Self::ClientMalformed => "http2.violation.of.messaging.rule",
@@ -346,6 +350,7 @@ impl Failure {
                 )
             },
             Self::ClientGone
+            | Self::Ending
             | Self::ClientReset
             | Self::ClientMalformed
             | Self::Again

@@ -4,8 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -187,24 +187,32 @@ pub struct Proxy {
     /// Exchanges may be reset for the memory that they hold.
     resets_streams: bool,
     min_drain_time: Duration,
-    workers: Vec<WorkerThread>,
+    workers: Vec<Told>,
     progress: Arc<Progress>,
-    /// Dropped to end the listeners' thread.
-    stop: Option<oneshot::Sender<()>>,
-    listeners: Option<JoinHandle<()>>,
-    /// Dropped to end the health checks.
-    stop_health: Option<oneshot::Sender<()>>,
-    health: Option<JoinHandle<()>>,
     logs: Arc<Logs>,
-    /// The thread that writes the access logs.
-    log_writer: Option<WriterThread>,
+    /// Whoever ends the proxy takes them.
+    threads: Mutex<Option<Threads>>,
 }
 
+/// A worker that can be told what to do.
 #[derive(Debug)]
-struct WorkerThread {
+struct Told {
     commands: mpsc::UnboundedSender<Command>,
     registry: Arc<Registry>,
-    thread: JoinHandle<()>,
+}
+
+/// All threads of a proxy.
+#[derive(Debug)]
+struct Threads {
+    workers: Vec<JoinHandle<()>>,
+    /// Dropped to end the listeners' thread.
+    stop: oneshot::Sender<()>,
+    listeners: JoinHandle<()>,
+    /// Dropped to end the health checks.
+    stop_health: oneshot::Sender<()>,
+    health: JoinHandle<()>,
+    /// The thread that writes the access logs.
+    log_writer: WriterThread,
 }
 
 impl Proxy {
@@ -254,15 +262,12 @@ impl Proxy {
                         worker: index,
                         source,
                     })?;
-                Ok(WorkerThread {
-                    commands,
-                    registry,
-                    thread,
-                })
+                Ok((Told { commands, registry }, thread))
             })
             .collect::<Result<Vec<_>, StartError>>()?;
+        let (workers, worker_threads): (Vec<_>, Vec<_>) = workers.into_iter().unzip();
         let progress = Arc::<Progress>::default();
-        let senders = workers.iter().map(|w| w.commands.clone()).collect();
+        let senders = workers.iter().map(|told| told.commands.clone()).collect();
         let listeners = Listeners::new(published.clone(), senders, progress.clone());
         let (stop, stopped) = oneshot::channel();
         let listeners = start_listeners(listeners, stopped)
@@ -278,12 +283,15 @@ impl Proxy {
             min_drain_time: options.min_drain_time,
             workers,
             progress,
-            stop: Some(stop),
-            listeners: Some(listeners),
-            stop_health: Some(stop_health),
-            health: Some(health),
             logs,
-            log_writer: Some(log_writer),
+            threads: Mutex::new(Some(Threads {
+                workers: worker_threads,
+                stop,
+                listeners,
+                stop_health,
+                health,
+                log_writer,
+            })),
         })
     }
 
@@ -323,9 +331,13 @@ impl Proxy {
     /// Istio's standard metrics of all workers, in the text format of Prometheus.
     pub fn istio_metrics(&self) -> String {
         let mut text = String::new();
-        let workers = self.workers.iter().map(|worker| &*worker.registry.istio);
-        exposition(workers, &mut text);
+        self.add_istio_metrics(&mut text);
         text
+    }
+
+    pub(crate) fn add_istio_metrics(&self, text: &mut String) {
+        let workers = self.workers.iter().map(|worker| &*worker.registry.istio);
+        exposition(workers, text);
     }
 
     /// Has the files of access logs opened anew, so that they can be rotated.
@@ -370,9 +382,20 @@ impl Proxy {
     ///
     /// New connections are taken until there are none any more, at least for [`Options::min_drain_time`] and
     /// at most for `most`: those who send requests here may learn only now that they should not.
-    pub async fn shutdown(mut self, most: Duration) -> Left {
-        self.stop.take();
-        self.stop_health.take();
+    pub async fn shutdown(self, most: Duration) -> Left {
+        self.end(most).await
+    }
+
+    /// The same for a proxy that tells how it stands until it has ended. It ends once.
+    pub(crate) async fn end(&self, most: Duration) -> Left {
+        let threads = {
+            let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+            threads.take()
+        };
+        let Some(threads) = threads else {
+            return Left::default();
+        };
+        drop((threads.stop, threads.stop_health));
         let now = Instant::now();
         let ending = Ending {
             not_before: now + self.min_drain_time,
@@ -389,27 +412,18 @@ impl Proxy {
             // A worker that panicked has been reported by the panic hook.
             closed += left.await.unwrap_or_default();
         }
-        let registries = self.workers.iter().map(|worker| worker.registry.clone());
-        let registries: Vec<_> = registries.collect();
-        let threads = self
-            .workers
-            .drain(..)
-            .map(|worker| worker.thread)
-            .chain(self.listeners.take())
-            .chain(self.health.take());
-        for thread in threads {
+        let others = [threads.listeners, threads.health];
+        for thread in threads.workers.into_iter().chain(others) {
             // A worker that panicked has been reported by the panic hook.
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
         // Only now has everybody handed over what there was to be written.
-        let mut log_lines = 0;
-        if let Some(writer) = self.log_writer.take() {
-            let logs = self.logs.clone();
-            let time = ending.deadline.saturating_duration_since(Instant::now());
-            let end = move || logs.stop(writer, time.max(worker::FLUSH));
-            log_lines = tokio::task::spawn_blocking(end).await.unwrap_or_default();
-        }
-        let spans = registries.iter().map(|registry| registry.spans_left());
+        let (logs, writer) = (self.logs.clone(), threads.log_writer);
+        let time = ending.deadline.saturating_duration_since(Instant::now());
+        let end = move || logs.stop(writer, time.max(worker::FLUSH));
+        let log_lines = tokio::task::spawn_blocking(end).await.unwrap_or_default();
+        let registries = self.workers.iter().map(|worker| &worker.registry);
+        let spans = registries.map(|registry| registry.spans_left());
         Left {
             connections: closed,
             spans: spans.sum(),

@@ -4,12 +4,17 @@
 //! them ever passes. So moving one must cost nothing: it is a store. The wheel visits each entry at
 //! the latest every [`REVISIT`] ticks, and only then looks at what the deadline has become; just a
 //! deadline that is nearer than the next visit needs a second place on the wheel.
+//!
+//! When the proxy ends, all deadlines pass at once, also of those timers that have none.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+
+use slab::Slab;
 
 use crate::clock::{Clock, Micros};
 
@@ -22,6 +27,10 @@ const NEVER: u64 = u64::MAX;
 /// The wheel of a worker.
 #[derive(Debug)]
 pub(crate) struct Timers {
+    /// All timers, on the wheel or not.
+    all: RefCell<Slab<Rc<Entry>>>,
+    /// No timer waits any more.
+    is_cut: Cell<bool>,
     slots: RefCell<Vec<Vec<Rc<Entry>>>>,
     /// The last tick that was visited.
     visited: Cell<u64>,
@@ -35,6 +44,8 @@ pub(crate) struct Timers {
 pub(crate) struct Timer {
     timers: Rc<Timers>,
     entry: Rc<Entry>,
+    /// Its place among all.
+    key: usize,
 }
 
 #[derive(Debug)]
@@ -49,6 +60,8 @@ struct Entry {
 impl Timers {
     pub(crate) fn new() -> Rc<Self> {
         Rc::new(Self {
+            all: RefCell::default(),
+            is_cut: Cell::new(false),
             slots: RefCell::new((0..SLOTS).map(|_| Vec::new()).collect()),
             visited: Cell::new(0),
             driver_wakes: Cell::new(NEVER),
@@ -58,14 +71,47 @@ impl Timers {
 
     /// A timer without a deadline.
     pub(crate) fn timer(self: &Rc<Self>) -> Timer {
+        let entry = Rc::new(Entry {
+            deadline: Cell::new(NEVER),
+            visit: Cell::new(NEVER),
+            waker: RefCell::new(None),
+        });
         Timer {
             timers: self.clone(),
-            entry: Rc::new(Entry {
-                deadline: Cell::new(NEVER),
-                visit: Cell::new(NEVER),
-                waker: RefCell::new(None),
-            }),
+            key: self.all.borrow_mut().insert(entry.clone()),
+            entry,
         }
+    }
+
+    /// Lets all deadlines pass, those that are set later too: whoever waits has to end.
+    pub(crate) fn cut(&self) {
+        self.is_cut.set(true);
+        let all = self.all.borrow();
+        let wakers = all.iter().filter_map(|(_, entry)| entry.waker.take());
+        let wakers: Vec<Waker> = wakers.collect();
+        drop(all);
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+
+    /// Whether deadlines pass since everybody has to end.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut.get()
+    }
+
+    /// Does some work, unless everybody has to end before it is done: then there is nothing.
+    pub(crate) async fn unless_cut<T>(self: &Rc<Self>, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        let mut timer = None;
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => {
+                let timer = timer.get_or_insert_with(|| self.timer());
+                timer.poll_cut(cx).map(|()| None)
+            }
+        })
+        .await
     }
 
     /// Turns the wheel, for ever.
@@ -192,8 +238,17 @@ impl Timer {
         if deadline != NEVER && self.entry.visit.get() == NEVER && deadline < now() / TICK {
             return Poll::Ready(());
         }
+        self.poll_cut(cx)
+    }
+
+    /// Ready once everybody has to end, whatever the deadline is.
+    #[inline]
+    fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
         let mut waker = self.entry.waker.borrow_mut();
         if !waker.as_ref().is_some_and(|old| old.will_wake(cx.waker())) {
+            if self.timers.is_cut() {
+                return Poll::Ready(());
+            }
             *waker = Some(cx.waker().clone());
         }
         Poll::Pending
@@ -203,6 +258,7 @@ impl Timer {
 impl Drop for Timer {
     fn drop(&mut self) {
         self.rest();
+        self.timers.all.borrow_mut().remove(self.key);
     }
 }
 
@@ -272,6 +328,30 @@ mod tests {
             timer.set_at(None);
             let never = tokio::time::timeout(Duration::from_millis(50), passed(&timer, &clock));
             assert!(never.await.is_err());
+        });
+    }
+
+    #[test]
+    fn all_timers_pass_when_they_are_cut() {
+        run(|timers, clock| async move {
+            let (never, late, later) = (timers.timer(), timers.timer(), timers.timer());
+            late.set(clock.now(), Some(Duration::from_secs(3600)));
+            let ends = async {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                assert!(!timers.is_cut());
+                timers.cut();
+            };
+            let nothing = timers.unless_cut(std::future::pending::<()>());
+            let waiting = async {
+                tokio::join!(passed(&never, &clock), passed(&late, &clock), nothing, ends).2
+            };
+            let all = tokio::time::timeout(Duration::from_secs(10), waiting).await;
+            assert_eq!(all, Ok(None));
+            later.set(clock.now(), Some(Duration::from_secs(3600)));
+            passed(&later, &clock).await;
+            assert_eq!(timers.unless_cut(async { 1 }).await, Some(1));
+            drop((never, late, later));
+            assert!(timers.all.borrow().is_empty());
         });
     }
 

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
+use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -45,6 +46,8 @@ use crate::{Options, Published};
 
 /// How long the last spans and lines may take to be sent, at the least.
 pub(crate) const FLUSH: Duration = Duration::from_millis(500);
+/// How long those may take to end that are still under way when the time is over.
+const CUT: Duration = Duration::from_millis(250);
 /// How often idle upstream connections are looked after.
 const SWEEP: Duration = Duration::from_secs(1);
 /// What a worker is given when it starts.
@@ -261,62 +264,82 @@ impl Worker {
         tokio::task::spawn_local(self.clone().sweep());
         let mut accepting: HashMap<String, AbortHandle> = HashMap::new();
         while let Some(command) = commands.recv().await {
-            match command {
-                Command::Listen { name, socket } => {
-                    match listener::accept(self.clone(), name.clone(), socket) {
-                        Ok(task) => {
-                            accepting.insert(name, task);
-                        }
-                        Err(error) => {
-                            tracing::error!(listener = name, %error, "cannot accept");
-                        }
+            let Some((ending, left)) = self.follow(command, &mut accepting).await else {
+                continue;
+            };
+            let time = ending.deadline.saturating_duration_since(Instant::now());
+            self.drain(Leaving::Scope(Scope::All), time);
+            let mut ended = pin!(self.wait_for_end(ending));
+            loop {
+                tokio::select! {
+                    () = &mut ended => break,
+                    Some(command) = commands.recv() => {
+                        self.follow(command, &mut accepting).await;
                     }
-                }
-                Command::Unlisten { name } => {
-                    if let Some(task) = accepting.remove(&name) {
-                        task.abort();
-                    }
-                    // The aborted task drops its socket before the next command is answered.
-                    tokio::task::yield_now().await;
-                    self.drain(Leaving::Listener(name), self.options.drain_time);
-                }
-                Command::Refresh(done) => {
-                    self.view();
-                    let _ = done.send(());
-                }
-                Command::Drain(scope) => {
-                    self.drain(Leaving::Scope(scope), self.options.drain_time);
-                }
-                Command::Stop(scope) => {
-                    accepting.retain(|name, task| {
-                        let stops = self.is_in(scope, name);
-                        if stops {
-                            task.abort();
-                        }
-                        !stops
-                    });
-                    // The aborted tasks drop their sockets.
-                    tokio::task::yield_now().await;
-                }
-                Command::Shed(actions) => self.shed(actions),
-                Command::End(ending, left) => {
-                    let time = ending.deadline.saturating_duration_since(Instant::now());
-                    self.drain(Leaving::Scope(Scope::All), time);
-                    self.wait_for_end(ending).await;
-                    for task in accepting.into_values() {
-                        task.abort();
-                    }
-                    // Whoever asked may have gone.
-                    let _ = left.send(self.connections.len());
-                    self.flush(ending.deadline).await;
-                    break;
                 }
             }
+            for task in accepting.into_values() {
+                task.abort();
+            }
+            // Whoever asked may have gone.
+            let _ = left.send(self.connections.len());
+            self.cut().await;
+            self.flush(ending.deadline).await;
+            break;
         }
         // Breaks the circle between endpoints and their idle connections.
         for cluster in self.view.borrow().clusters.values() {
             cluster.retire();
         }
+    }
+
+    /// Does what it is told, unless that is to end.
+    async fn follow(
+        self: &Rc<Self>,
+        command: Command,
+        accepting: &mut HashMap<String, AbortHandle>,
+    ) -> Option<(Ending, oneshot::Sender<usize>)> {
+        match command {
+            Command::Listen { name, socket } => {
+                match listener::accept(self.clone(), name.clone(), socket) {
+                    Ok(task) => {
+                        accepting.insert(name, task);
+                    }
+                    Err(error) => {
+                        tracing::error!(listener = name, %error, "cannot accept");
+                    }
+                }
+            }
+            Command::Unlisten { name } => {
+                if let Some(task) = accepting.remove(&name) {
+                    task.abort();
+                }
+                // The aborted task drops its socket before the next command is answered.
+                tokio::task::yield_now().await;
+                self.drain(Leaving::Listener(name), self.options.drain_time);
+            }
+            Command::Refresh(done) => {
+                self.view();
+                let _ = done.send(());
+            }
+            Command::Drain(scope) => {
+                self.drain(Leaving::Scope(scope), self.options.drain_time);
+            }
+            Command::Stop(scope) => {
+                accepting.retain(|name, task| {
+                    let stops = self.is_in(scope, name);
+                    if stops {
+                        task.abort();
+                    }
+                    !stops
+                });
+                // The aborted tasks drop their sockets.
+                tokio::task::yield_now().await;
+            }
+            Command::Shed(actions) => self.shed(actions),
+            Command::End(ending, left) => return Some((ending, left)),
+        }
+        None
     }
 
     fn shed(&self, actions: Actions) {
@@ -336,6 +359,13 @@ impl Worker {
             self.connections.gone().await;
         };
         let _ = tokio::time::timeout_at(ending.deadline, gone).await;
+    }
+
+    /// Ends what is still under way, so that it is told of.
+    async fn cut(&self) {
+        self.drain_at_once(&Leaving::Scope(Scope::All));
+        self.timers.cut();
+        let _ = tokio::time::timeout(CUT, self.connections.gone()).await;
     }
 
     async fn flush(&self, deadline: Instant) {

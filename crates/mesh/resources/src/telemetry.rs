@@ -99,12 +99,8 @@ pub enum LogFilter {
 pub enum StatusFilter {
     /// It is at least this one.
     AtLeast(u32),
-    /// It is at most this one.
-    AtMost(u32),
     /// It is this one.
     Is(u32),
-    /// It is another one.
-    IsNot(u32),
 }
 
 const TELEMETRY: Shape = Shape {
@@ -265,21 +261,21 @@ impl LogFilter {
 }
 
 impl StatusFilter {
-    /// `response.code >= 400` and the like: what Envoy's filters can do without an interpreter of expressions.
+    /// `response.code >= 400` and the like: what Envoy's filters can do without an interpreter of expressions. To those a
+    /// request without an answer has the status 0, and to an expression none, which it is not logged for: so what is true
+    /// of 0 is left to an expression.
     fn parse(text: &str) -> Option<Self> {
         let rest = text.trim().strip_prefix("response.code")?.trim_start();
         // The longer ones first: `>=` begins with `>`.
         let operators = ["==", "!=", ">=", "<=", ">", "<"];
         let operator = operators.into_iter().find(|it| rest.starts_with(it))?;
         let number = rest[operator.len()..].trim().parse().ok()?;
-        Some(match operator {
-            "==" => Self::Is(number),
-            "!=" => Self::IsNot(number),
-            ">=" => Self::AtLeast(number),
-            "<=" => Self::AtMost(number),
-            ">" => Self::AtLeast(number.checked_add(1)?),
-            _ => Self::AtMost(number.checked_sub(1)?),
-        })
+        match operator {
+            "==" if number > 0 => Some(Self::Is(number)),
+            ">=" if number > 0 => Some(Self::AtLeast(number)),
+            ">" => Some(Self::AtLeast(number.checked_add(1)?)),
+            _ => None,
+        }
     }
 }
 
@@ -292,10 +288,14 @@ mod tests {
         for (text, expected) in [
             ("response.code >= 400", Some(StatusFilter::AtLeast(400))),
             ("response.code>399", Some(StatusFilter::AtLeast(400))),
-            (" response.code < 500 ", Some(StatusFilter::AtMost(499))),
-            ("response.code <= 499", Some(StatusFilter::AtMost(499))),
+            (" response.code > 0 ", Some(StatusFilter::AtLeast(1))),
+            // What is true of no status at all.
+            ("response.code < 500", None),
+            ("response.code <= 499", None),
+            ("response.code == 0", None),
+            ("response.code >= 0", None),
             ("response.code == 503", Some(StatusFilter::Is(503))),
-            ("response.code != 200", Some(StatusFilter::IsNot(200))),
+            ("response.code != 200", None),
             ("response.code", None),
             ("response.code < 0", None),
             ("response.code >= 400 || true", None),

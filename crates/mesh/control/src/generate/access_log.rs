@@ -138,9 +138,7 @@ fn file_log(log: &FileLogSpec, filter: Option<&LogFilter>) -> AccessLog {
 fn status_filter(filter: StatusFilter) -> AccessLogFilter {
     let (op, value) = match filter {
         StatusFilter::AtLeast(status) => (Op::Ge, status),
-        StatusFilter::AtMost(status) => (Op::Le, status),
         StatusFilter::Is(status) => (Op::Eq, status),
-        StatusFilter::IsNot(status) => (Op::Ne, status),
     };
     let comparison = ComparisonFilter {
         op: op.into(),

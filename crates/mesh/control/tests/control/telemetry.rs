@@ -220,7 +220,7 @@ fn logs_of_the_mesh_configuration_are_those_that_resources_say_nothing_about() {
         (
             &file,
             "[{filter: {expression: 'response.code < 500'}}]",
-            ["; /dev/stderr if Le 499"; 3],
+            ["; /dev/stderr if `response.code < 500`"; 3],
         ),
         (
             &named,
@@ -271,7 +271,7 @@ fn a_rule_without_providers_keeps_the_filter_of_the_rule_before() {
         ("{disabled: false}", "zipkin@10 +5; /dev/stdout if Ge 400"),
         (
             "{filter: {expression: 'response.code != 200'}}",
-            "zipkin@10 +5; /dev/stdout if Ne 200",
+            "zipkin@10 +5; /dev/stdout if `response.code != 200`",
         ),
         ("{disabled: true}", "zipkin@10 +5"),
     ] {

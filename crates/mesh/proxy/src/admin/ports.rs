@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,7 +15,8 @@ use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
 use super::application::{ApplicationMetrics, PATIENCE};
-use super::{exposition, prometheus};
+use super::door::{Door, Peer, Turns};
+use super::prometheus;
 use crate::agent::Shared;
 
 /// How long Prometheus waits for an answer, by its own word.
@@ -27,6 +27,7 @@ const SCRAPE_TIMEOUT: &str = "x-prometheus-scrape-timeout-seconds";
 struct Status {
     shared: Arc<Shared>,
     application: ApplicationMetrics,
+    turns: Turns,
     scrapes: AtomicU64,
     failures: AtomicU64,
 }
@@ -35,8 +36,9 @@ struct Status {
 pub(crate) async fn serve_metrics(listener: TcpListener, shared: Arc<Shared>) {
     let pages = Router::new()
         .route("/stats/prometheus", get(prometheus))
-        .with_state(shared);
-    if let Err(error) = axum::serve(listener, pages).await {
+        .with_state(Arc::clone(&shared));
+    let door = Door::new(listener, &shared.refused_connections);
+    if let Err(error) = axum::serve(door, pages).await {
         tracing::error!(%error, "the port of metrics is gone");
     }
 }
@@ -47,7 +49,9 @@ pub(crate) async fn serve_status(
     shared: Arc<Shared>,
     application: ApplicationMetrics,
 ) {
+    let door = Door::new(listener, &shared.refused_connections);
     let status = Status {
+        turns: Turns::new(&shared.refused_pages),
         shared,
         application,
         scrapes: AtomicU64::new(0),
@@ -59,8 +63,8 @@ pub(crate) async fn serve_status(
         .route("/metrics", get(merged))
         .route("/quitquitquit", post(quit))
         .with_state(Arc::new(status))
-        .into_make_service_with_connect_info::<SocketAddr>();
-    if let Err(error) = axum::serve(listener, pages).await {
+        .into_make_service_with_connect_info::<Peer>();
+    if let Err(error) = axum::serve(door, pages).await {
         tracing::error!(%error, "the status port is gone");
     }
 }
@@ -72,7 +76,7 @@ async fn ready(State(status): State<Arc<Status>>) -> StatusCode {
 /// Only whoever is on this machine may end the proxy.
 async fn quit(
     State(status): State<Arc<Status>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
 ) -> (StatusCode, &'static str) {
     if !peer.ip().to_canonical().is_loopback() {
         return (
@@ -94,6 +98,10 @@ async fn merged(
         .get(SCRAPE_TIMEOUT)
         .and_then(|seconds| seconds.to_str().ok()?.parse().ok())
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let turn = match status.turns.wait().await {
+        Ok(turn) => turn,
+        Err(refused) => return refused.into_response(),
+    };
     let applications = status
         .application
         .scrape(patience.unwrap_or(PATIENCE))
@@ -108,20 +116,27 @@ async fn merged(
             }
         }
     }
-    let mut text = match super::prometheus_text(&status.shared, &query) {
-        Ok(text) => text,
-        Err(refused) => return refused.into_response(),
-    };
-    let scrapes = status.scrapes.fetch_add(1, Ordering::Relaxed) + 1;
-    let failures = status.failures.load(Ordering::Relaxed);
-    // Writing to a `String` cannot fail.
-    let _ = write!(
-        text,
-        "# TYPE istio_agent_scrapes_total counter\n\
+    turn.page(move || {
+        let mut text = super::prometheus_text(&status.shared, &query)?;
+        status.push_own(&mut text);
+        text.push_str(&of_applications);
+        Ok(text)
+    })
+    .await
+}
+
+impl Status {
+    /// Appends what this port counts itself.
+    fn push_own(&self, text: &mut String) {
+        let scrapes = self.scrapes.fetch_add(1, Ordering::Relaxed) + 1;
+        let failures = self.failures.load(Ordering::Relaxed);
+        // Writing to a `String` cannot fail.
+        let _ = write!(
+            text,
+            "# TYPE istio_agent_scrapes_total counter\n\
          istio_agent_scrapes_total {scrapes}\n\
          # TYPE istio_agent_scrape_failures_total counter\n\
          istio_agent_scrape_failures_total{{type=\"application\"}} {failures}\n"
-    );
-    text.push_str(&of_applications);
-    exposition(text)
+        );
+    }
 }

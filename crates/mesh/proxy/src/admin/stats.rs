@@ -2,6 +2,7 @@
 //! names and in its formats.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use axum::http::StatusCode;
@@ -237,10 +238,7 @@ pub(super) fn json(all: &Sums, buckets: Buckets, bounds: &HistogramBounds) -> Js
 
 /// All of them, sorted by name.
 fn collect(shared: &Shared) -> Sums {
-    let (mut all, connections) = match &*shared.proxy() {
-        Some(proxy) => (proxy.sums(), proxy.connections()),
-        None => (Sums::default(), 0),
-    };
+    let (mut all, connections) = (shared.proxy.sums(), shared.proxy.connections());
     let state = match state_of(shared) {
         "LIVE" => 0,
         "DRAINING" => 1,
@@ -349,6 +347,15 @@ fn collect(shared: &Shared) -> Sums {
     }
     for (name, value) in shared.names.stats() {
         all.counter(name, value);
+    }
+    for (name, refused) in [
+        ("http.admin.downstream_rq_overflow", &shared.refused_pages),
+        (
+            "listener.admin.downstream_cx_overflow",
+            &shared.refused_connections,
+        ),
+    ] {
+        all.counter(name, refused.load(Ordering::Relaxed));
     }
     let names = shared.names.is_on().then_some((NAME_TABLE, "nds"));
     for (type_url, prefix) in [

@@ -27,7 +27,7 @@ pub(super) async fn watch(shared: Arc<Shared>) {
     }
     let mut told = Actions::default();
     loop {
-        let connections = shared.proxy().as_ref().map_or(0, crate::Proxy::connections);
+        let connections = shared.proxy.connections();
         let actions = {
             let mut state = shared.state();
             state.pressures.measure(&overload, connections);
@@ -39,9 +39,7 @@ pub(super) async fn watch(shared: Arc<Shared>) {
         }
         // Streams are reset for as long as memory is short.
         if is_new || !actions.reset_streams.is_none() {
-            if let Some(proxy) = shared.proxy().as_ref() {
-                proxy.shed(actions);
-            }
+            shared.proxy.shed(actions);
             told = actions;
         }
         sleep(overload.refresh).await;

@@ -83,6 +83,9 @@ impl Bridge<'_> {
             self.arm();
             let call = self.client.call();
             ready!(call.timer.poll_passed(|| call.worker.clock.now(), cx));
+            if call.worker.timers.is_cut() {
+                return Poll::Ready(Failure::Ending);
+            }
             let now = self.now();
             let passed = |deadline: Option<Micros>| deadline.is_some_and(|at| at <= now);
             let request_complete = self.request_sent.is_some();

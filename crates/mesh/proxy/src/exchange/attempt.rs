@@ -118,6 +118,7 @@ impl Call {
                 tracing::debug!(endpoint = attempt.address.text, problem, "bad response");
             }
             Failure::ClientGone
+            | Failure::Ending
             | Failure::ClientReset
             | Failure::StreamTimeout { .. }
             | Failure::RequestTimeout

@@ -263,7 +263,10 @@ pub(crate) async fn pass(
             Passed::Until(filter) => filter,
         };
         // What is rare is boxed, so that the usual request does not hold the memory for it.
-        let answer = Box::pin(wait(client, exchange, &filter, &mut next)).await?;
+        let timers = client.call().worker.timers.clone();
+        let waiting = Box::pin(wait(client, exchange, &filter, &mut next));
+        let answer = timers.unless_cut(waiting).await;
+        let answer = answer.unwrap_or(Err(Failure::Ending))?;
         exchange.onward = client.call().worker.clock.now();
         if answer.is_some() {
             return Ok(answer);

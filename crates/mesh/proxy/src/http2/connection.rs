@@ -138,6 +138,13 @@ impl Server {
         shared.registered.watch(cx);
         shared.watch(cx);
         if shared.registered.is_draining() {
+            if shared.worker.timers.is_cut() {
+                // As its streams have ended, so does it, and says nothing more.
+                return match shared.active.get() {
+                    0 => Poll::Ready(()),
+                    _ => Poll::Pending,
+                };
+            }
             self.close();
         }
         if !self.is_shut && self.shared.too_many_given_up() {

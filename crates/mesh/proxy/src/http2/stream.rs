@@ -151,6 +151,8 @@ impl ServerStream {
                 }
                 self.reply(exchange, &reply)
             }
+            // The end of the connection says it.
+            _ if *failure == Failure::Ending => Next::Abort,
             _ => {
                 // A reset takes along what was not written yet: the connection gets a turn before.
                 tokio::task::yield_now().await;

@@ -37,8 +37,10 @@ pub(super) enum End {
     Idle,
     /// It has lasted for long enough.
     TooLong,
-    /// Its listener has gone.
+    /// Its listener has gone,
     Drained,
+    /// or the proxy ends, and does not wait any longer.
+    Cut,
 }
 
 /// How many bytes were passed on.
@@ -240,6 +242,9 @@ impl Conversation<'_> {
             .poll_passed(|| clock.now(), cx)
             .is_ready()
         {
+            if self.session.worker.timers.is_cut() {
+                return Poll::Ready(End::Cut);
+            }
             let passed = |at: Option<Micros>| at.is_some_and(|at| at <= clock.now());
             if passed(self.session.last_moment) {
                 return Poll::Ready(End::TooLong);
@@ -330,7 +335,7 @@ impl Conversation<'_> {
             // Whoever is left must not take the end for a clean one.
             End::ClientGone => self.upstream.stream.reset_on_close(),
             End::EndpointGone => self.session.client.reset_on_close(),
-            End::Idle | End::TooLong => {}
+            End::Idle | End::TooLong | End::Cut => {}
         }
         for direction in [&mut self.to_endpoint, &mut self.to_client] {
             let block = direction.buffer.take_block();

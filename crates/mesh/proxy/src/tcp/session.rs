@@ -146,8 +146,10 @@ impl Session {
             return;
         };
         let mut carried = Carried::default();
+        let timers = self.worker.timers.clone();
         // Boxed, so that a connection at work does not hold the memory for it.
-        match Box::pin(self.connect(&cluster)).await {
+        let connecting = Box::pin(timers.unless_cut(self.connect(&cluster)));
+        match connecting.await.flatten() {
             Some(upstream) => {
                 let relayed = self.relay(&cluster, upstream).await;
                 self.end(relayed.end);
@@ -166,7 +168,7 @@ impl Session {
     fn end(&mut self, end: End) {
         let stats = &self.view.stats;
         match end {
-            End::Complete | End::Drained => {}
+            End::Complete | End::Drained | End::Cut => {}
             End::ClientGone => self.flags.set(Flag::DC),
             End::EndpointGone => self.flags.set(Flag::UC),
             End::Idle => {
@@ -198,8 +200,8 @@ impl Session {
         if self.is_logged() {
             self.tell(cluster, carried);
         }
-        if self.view.metrics.is_some() {
-            self.end_count(cluster);
+        if let Some(series) = self.counted() {
+            series.closed.increment();
         }
     }
 
@@ -213,7 +215,8 @@ impl Session {
         Some(&peer.workload)
     }
 
-    /// Counts the connection in Istio's metrics, if there are any.
+    /// Counts the connection in Istio's metrics, if there are any: all of them with the flags that it has by now, so that
+    /// those that were opened and closed are told under the same labels.
     pub(super) fn begin_count(&mut self, cluster: Option<&ClusterState>, connected: Connected) {
         if self.view.metrics.is_none() {
             return;
@@ -223,7 +226,7 @@ impl Session {
             told.peer = heard.or(told.peer.take());
             told.secured = secured;
         }
-        if let Some(series) = self.series(cluster, Flags::default()) {
+        if let Some(series) = self.series(cluster) {
             series.opened.increment();
             self.told.get_or_insert_default().counted = Some(series);
         }
@@ -242,15 +245,8 @@ impl Session {
         metrics.map_or(Direction::Unspecified, |(_, direction)| *direction)
     }
 
-    /// Only in the end it is known how the connection went.
     #[cold]
-    fn end_count(&self, cluster: Option<&ClusterState>) {
-        if let Some(series) = self.series(cluster, self.flags) {
-            series.closed.increment();
-        }
-    }
-
-    fn series(&self, cluster: Option<&ClusterState>, flags: Flags) -> Option<Arc<TcpSeries>> {
+    fn series(&self, cluster: Option<&ClusterState>) -> Option<Arc<TcpSeries>> {
         let (metrics, direction) = self.view.metrics.as_ref()?;
         let told = self.told.as_ref();
         let secured = match *direction {
@@ -262,7 +258,7 @@ impl Session {
         let entry = Entry {
             secured: self.client.secured().map(Rc::as_ref),
             cluster: cluster.map(|cluster| &*cluster.cluster),
-            flags,
+            flags: self.flags,
             ..Entry::of_connection(&self.worker.clock, (&self.peer, to.as_ref()), now, now)
         };
         Some(metrics.of_connection(&Observation {
@@ -274,7 +270,7 @@ impl Session {
             status: 0,
             grpc: None,
             protocol: Protocol::Tcp,
-            flags,
+            flags: self.flags,
             millis: 0,
             request_bytes: 0,
             response_bytes: 0,

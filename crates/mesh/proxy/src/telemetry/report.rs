@@ -144,7 +144,7 @@ impl Call {
             peer_principal: secured.and_then(Secured::peer_id),
             own_principal: secured.and_then(Secured::own_id),
             status: exchange.status,
-            grpc: exchange.grpc.as_ref().and_then(|status| status.number()),
+            grpc: exchange.call_status(),
             protocol: match exchange.is_grpc {
                 true => istio::Protocol::Grpc,
                 false => istio::Protocol::Http,
@@ -248,6 +248,7 @@ impl Call {
             route: route.map(|route| &*route.name),
             span: exchange.trace.as_ref().map(|trace| &trace.span),
             grpc: exchange.grpc.as_ref().and_then(|status| status.number()),
+            call_status: exchange.call_status(),
             metadata: exchange.rare.as_ref().map(|rare| rare.metadata()),
             whole: Some(Whole {
                 call: self,

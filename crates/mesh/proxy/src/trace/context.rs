@@ -45,7 +45,10 @@ impl Tracer {
             Format::W3c { sampler, .. } => {
                 let sampled = extracted.sampled_by_opentelemetry(own);
                 let mut span = SpanContext::begin_w3c(incoming, sampled, random);
-                if let Some(sampler) = sampler {
+                // It has a say only about what is traced at all.
+                if let Some(sampler) = sampler
+                    && own
+                {
                     span.sampled = sampler.samples(&span, incoming.is_some());
                 }
                 span

@@ -147,7 +147,12 @@ async fn every_flag_is_told_by_span_log_and_metric_or_cannot_be() {
                 Tcp => "istio_tcp_connections_closed_total{",
                 _ => "istio_requests_total{",
             };
-            let label = format!("response_flags=\"{flags}\"");
+            // As with Istio, those of a connection are the ones that it had when it was opened.
+            let counted_flags = match how {
+                Tcp => "-",
+                _ => flags,
+            };
+            let label = format!("response_flags=\"{counted_flags}\"");
             let counted = metrics
                 .lines()
                 .any(|line| line.starts_with(name) && line.contains(&label));

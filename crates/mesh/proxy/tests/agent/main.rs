@@ -3,6 +3,7 @@
 
 mod authorizer;
 mod control_plane;
+mod ending;
 #[path = "../../../xds/tests/support/fake.rs"]
 mod fake;
 mod flags;
@@ -10,6 +11,7 @@ mod harm;
 mod lifecycle;
 mod metrics;
 mod overload;
+mod pages;
 mod prometheus;
 #[path = "../xds_support/mod.rs"]
 mod xds_support;

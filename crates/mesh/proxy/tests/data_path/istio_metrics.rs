@@ -6,7 +6,7 @@ use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{Struct, Value};
 use periplus_proxy::snapshot::{Cluster, Http2Options, Peer, UpstreamProtocol};
 
-use crate::support::config::{Mesh, cluster};
+use crate::support::config::{Mesh, cluster, free_address};
 use crate::support::h2::{H2Client, H2Origin, run};
 use crate::support::{Config, Origin, forward, route, wait_for};
 
@@ -258,4 +258,76 @@ fn connections_are_counted_while_they_last() {
     client.shutdown();
     client.rest();
     is("istio_tcp_connections_closed_total{", 1);
+}
+
+#[test]
+fn connections_are_opened_and_closed_under_the_same_labels() {
+    // Nobody listens there.
+    let nobody = free_address();
+    let config = Config::to(&Origin::saying("")).tcp(|proxy| {
+        proxy.clusters[0].name = "nobody".into();
+    });
+    let mesh = start(config.cluster(cluster("nobody", &[nobody])), "productpage");
+    assert!(mesh.client().rest().is_empty());
+    // And one that its client resets.
+    let origin = Origin::raw(|mut client, _| while client.more().is_some() {});
+    let reset = start(Config::to(&origin).tcp(|_| ()), "productpage");
+    let client = reset.client();
+    reset.wait_stat("cluster.app.upstream_cx_active", 1);
+    let socket = socket2::SockRef::from(&client.stream);
+    let at_once = Some(std::time::Duration::ZERO);
+    socket.set_linger(at_once).expect("linger");
+    drop(client);
+    for (mesh, flags) in [(&mesh, "UF,URX"), (&reset, "-")] {
+        let label = format!("response_flags=\"{flags}\"");
+        for name in [
+            "istio_tcp_connections_opened_total{",
+            "istio_tcp_connections_closed_total{",
+        ] {
+            let lines = wait_for(name, || {
+                let all = mesh.proxy().istio_metrics();
+                let lines = all.lines().filter(|line| line.starts_with(name));
+                let lines: Vec<_> = lines.map(str::to_owned).collect();
+                let is_counted = lines.iter().any(|line| line.ends_with(" 1"));
+                is_counted.then_some(lines)
+            });
+            assert_eq!(lines.len(), 1, "{lines:?}");
+            assert!(lines[0].contains(&label), "{lines:?}");
+        }
+    }
+}
+
+#[test]
+fn the_outcome_of_calls_is_told_of_calls_alone() {
+    for (is_grpc, head, expected) in [
+        (true, "503 Service Unavailable\r\n", "14"),
+        (true, "200 OK\r\n", "2"),
+        (true, "200 OK\r\ngrpc-status: 5\r\n", "5"),
+        (false, "503 Service Unavailable\r\n", ""),
+        (false, "200 OK\r\ngrpc-status: 5\r\n", ""),
+    ] {
+        let answer = format!("HTTP/1.1 {head}content-length: 0\r\n\r\n");
+        let origin = Origin::new(move |_| Some(answer.clone().into_bytes()));
+        let mesh = start(Config::to(&origin), "productpage");
+        let kind = if is_grpc {
+            "application/grpc"
+        } else {
+            "text/plain"
+        };
+        mesh.client().exchange(format!(
+            "POST / HTTP/1.1\r\nhost: h\r\ncontent-type: {kind}\r\ncontent-length: 0\r\n\r\n"
+        ));
+        let (labels, _) = requests(&mesh);
+        let told = labels.get("grpc_response_status").map(String::as_str);
+        assert_eq!(told, Some(expected), "{is_grpc} {head}");
+    }
+}
+
+#[test]
+fn the_build_is_told_before_the_first_request() {
+    let told = |mesh: &Mesh| mesh.proxy().istio_metrics();
+    let counts = start(Config::to(&Origin::saying("ok")), "productpage");
+    assert!(told(&counts).contains("istio_build{component=\"proxy\""));
+    let does_not = Config::to(&Origin::saying("ok")).start();
+    assert_eq!(told(&does_not), "");
 }

@@ -271,26 +271,33 @@ fn no_more_traces_begin_in_a_second_than_may() {
 }
 
 #[test]
-fn samplers_of_opentelemetry_decide_in_place_of_shares() {
+fn samplers_of_opentelemetry_decide_about_what_is_traced_at_all() {
     let ratio = |share| Some((share, 100));
     let sampled = "-01";
-    for (is_parent_based, share, caller, expected) in [
-        (false, None, "00", true),
-        (false, ratio(0), "01", false),
-        (false, ratio(100), "00", true),
-        (true, ratio(0), "01", true),
-        (true, ratio(100), "00", false),
-        (true, ratio(0), "", false),
-        (true, None, "", true),
+    for (random, is_parent_based, share, caller, expected) in [
+        (100, false, None, "00", true),
+        (100, false, ratio(0), "01", false),
+        (100, false, ratio(100), "00", true),
+        (100, true, ratio(0), "01", true),
+        (100, true, ratio(100), "00", false),
+        (100, true, ratio(0), "", false),
+        (100, true, None, "", true),
+        (0, false, None, "", false),
+        (0, false, None, "00", false),
+        (0, false, None, "01", false),
+        (0, true, None, "01", false),
     ] {
         let origin = Origin::saying("fine");
         let collector = Collector::otlp();
         let mut config = Config::to(&origin).otlp(&collector);
         if let Some(Tracing {
             provider: TracingProvider::OpenTelemetry { sampler, .. },
+            random_sampling,
             ..
         }) = &mut config.tracing
         {
+            *random_sampling *= random;
+            *random_sampling /= 100;
             *sampler = Some(Sampler {
                 is_parent_based,
                 ratio: share,
@@ -302,7 +309,7 @@ fn samplers_of_opentelemetry_decide_in_place_of_shares() {
             flags => format!("traceparent: 00-{TRACE}-{SPAN}-{flags}\r\n"),
         };
         let traceparent = get(&send(&mesh, &origin, &headers), "traceparent");
-        let case = format!("{is_parent_based} {share:?} {caller}: {traceparent}");
+        let case = format!("{random} {is_parent_based} {share:?} {caller}: {traceparent}");
         assert_eq!(traceparent.ends_with(sampled), expected, "{case}");
     }
 }

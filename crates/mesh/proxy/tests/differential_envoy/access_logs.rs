@@ -31,6 +31,8 @@ use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
 use periplus_xds::{Resource, ResourceSet, Snapshot};
 use regex::Regex;
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 use crate::envoy::{self, Envoy};
 use crate::xds_support::http::{Origin, exchange, get};
@@ -42,6 +44,9 @@ use crate::xds_support::{ControlPlane, PATIENCE, eventually, free_address};
 use crate::{envoy_is_ready, expressions};
 
 const LISTENERS: [&str; 6] = ["http", "edge", "expressions", "tcp", "refused", "closed"];
+
+/// Enough for a request to get to the origin.
+const SHORTLY: Duration = Duration::from_millis(300);
 
 /// Istio's default, as its control plane sends it.
 const ISTIO: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" \
@@ -119,7 +124,7 @@ const WAY: &str = "%RESPONSE_FLAGS% id=%CONNECTION_ID% id=%UPSTREAM_CONNECTION_I
     us=%COMMON_DURATION(US_CX_BEG:US_HS_END:us)% us=%COMMON_DURATION(DS_RX_BEG:US_TX_BEG:us)% \
     [%LOCAL_REPLY_BODY%] %DOWNSTREAM_TRANSPORT_FAILURE_REASON%\n";
 
-const REQUESTS: [&str; 11] = [
+const REQUESTS: [&str; 14] = [
     "GET /ok?a=b HTTP/1.1\r\nhost: a\r\nuser-agent: test\r\nx-long: abcdefghi\r\n",
     "POST /ok HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\nx-forwarded-for: 10.0.0.9\r\n",
     "GET /chunked HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 1.2.3.4, 5.6.7.8\r\nx-request-id: mine\r\n",
@@ -131,6 +136,9 @@ const REQUESTS: [&str; 11] = [
     "GET /garbage HTTP/1.1\r\nhost: a\r\n",
     "GET /cut HTTP/1.1\r\nhost: a\r\n",
     "GET /nowhere HTTP/1.1\r\nhost: a\r\n",
+    "POST /status/503 HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ncontent-type: application/grpc\r\n",
+    "POST /ok/call HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ncontent-type: application/grpc\r\n",
+    "GET /not-found-by-grpc HTTP/1.1\r\nhost: a\r\n",
 ];
 
 pub(crate) fn in_file(
@@ -274,7 +282,10 @@ fn world(
             access_log: vec![
                 in_file(directory, &format!("{name}-istio"), text(ISTIO)),
                 in_file(directory, &format!("{name}-way"), text(WAY)),
-            ],
+            ]
+            .into_iter()
+            .chain(expressions::of_status(directory))
+            .collect(),
             ..Default::default()
         };
         let filter = "envoy.filters.network.tcp_proxy";
@@ -304,8 +315,17 @@ fn world(
         name: name.to_owned(),
         ..a_route(path_prefix(&format!("/{name}")), to_cluster(cluster))
     };
-    let routes =
-        ["ok", "chunked", "status", "reset", "garbage", "cut"].map(|name| named(name, "origin"));
+    let routes = [
+        "ok",
+        "chunked",
+        "status",
+        "reset",
+        "garbage",
+        "cut",
+        "slow",
+        "not-found-by-grpc",
+    ]
+    .map(|name| named(name, "origin"));
     let others = ["refused", "empty", "missing"].map(|name| named(name, name));
     let routes = routes.into_iter().chain(others).collect();
     Snapshot::default()
@@ -399,6 +419,11 @@ async fn drive(at: &BTreeMap<&'static str, SocketAddr>) {
             let _ = exchange(at[listener], &request).await;
         }
         let _ = exchange(at[listener], "this is not HTTP\r\n\r\n").await;
+        // One that is left without an answer.
+        let mut left = TcpStream::connect(at[listener]).await.expect("connects");
+        let request = b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n";
+        left.write_all(request).await.expect("sent");
+        tokio::time::sleep(SHORTLY).await;
     }
     for listener in ["tcp", "refused", "closed"] {
         // The origin closes after it.
@@ -459,7 +484,7 @@ async fn access_logs_are_those_of_envoy() {
     };
     // Four lines of each request, one more of each error and of some by their path, two of each connection that a chain
     // takes, one of the other; one of each request by `true`.
-    let mut expected = 2 * (4 * 12 + 8 + 8) + 5 + 12;
+    let mut expected = 2 * (4 * 16 + 9 + 10) + 5 + 16;
     for side in &sides {
         // The others have at least as many as ours.
         expected = eventually("all lines", || {
@@ -469,6 +494,7 @@ async fn access_logs_are_those_of_envoy() {
         .await;
     }
     let (ours, envoys) = (all(&sides[0]), all(&sides[1]));
+
     let only = |these: &[String], those: &[String]| -> Vec<String> {
         let missing = these.iter().filter(|line| !those.contains(line));
         missing.cloned().collect()

@@ -229,6 +229,20 @@ pub(crate) fn all() -> Vec<Case> {
         &["otlp_outbound", "otlp_inbound", "w3c"],
         get("/ok", &format!("traceparent: 00-{TRACE_ID}-{SPAN_ID}-00\n")),
     );
+    for (name, headers) in [
+        ("none", String::new()),
+        ("sampled", traceparent.clone()),
+        (
+            "unsampled",
+            format!("traceparent: 00-{TRACE_ID}-{SPAN_ID}-00\n"),
+        ),
+    ] {
+        add(
+            &format!("sampler-{name}"),
+            &["otlp_always", "otlp_never"],
+            get("/ok", &headers),
+        );
+    }
     add(
         "w3c-and-b3",
         &["outbound", "w3c", "otlp_outbound"],

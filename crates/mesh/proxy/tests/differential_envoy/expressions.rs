@@ -12,11 +12,14 @@ use envoy_types::util::pack_any;
 use crate::access_logs::{in_file, text};
 
 /// What is logged only.
-pub(crate) const EXPRESSIONS: [&str; 34] = [
+pub(crate) const EXPRESSIONS: [&str; 37] = [
     "true",
     "response.code >= 400",
     "response.code >= 400 && response.code < 500",
     "response.code != 200",
+    "response.code < 500",
+    "response.grpc_status == 2",
+    "response.grpc_status == 14",
     "response.code in [404, 503]",
     "response.code - 100 == 400 || -response.code == -404",
     "has(response.code)",
@@ -53,6 +56,15 @@ pub(crate) const EXPRESSIONS: [&str; 34] = [
 pub(crate) fn logs(directory: &Path) -> Vec<accesslog::AccessLog> {
     let all = EXPRESSIONS.iter().enumerate();
     all.map(|(index, expression)| log(directory, index, expression))
+        .collect()
+}
+
+/// The logs of those that ask for the status alone.
+pub(crate) fn of_status(directory: &Path) -> Vec<accesslog::AccessLog> {
+    let all = EXPRESSIONS.iter().enumerate();
+    let of_status = all.filter(|(_, expression)| expression.starts_with("response.code "));
+    of_status
+        .map(|(index, expression)| log(directory, index, expression))
         .collect()
 }
 

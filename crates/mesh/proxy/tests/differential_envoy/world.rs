@@ -19,6 +19,7 @@ use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 use envoy_types::pb::envoy::config::trace::v3 as trace;
+use envoy_types::pb::envoy::extensions::tracers::opentelemetry::samplers::v3::AlwaysOnSamplerConfig;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::Tracing;
@@ -44,7 +45,7 @@ use crate::xds_support::resources::{
 use crate::{access_logs, filters, rules};
 
 /// The listeners, by what they show.
-pub(crate) const LISTENERS: [&str; 16] = [
+pub(crate) const LISTENERS: [&str; 18] = [
     "outbound",
     "inbound",
     "gateway",
@@ -56,6 +57,8 @@ pub(crate) const LISTENERS: [&str; 16] = [
     "edge",
     "otlp_outbound",
     "otlp_inbound",
+    "otlp_always",
+    "otlp_never",
     "otlp_gateway",
     "rules",
     "rules_gateway",
@@ -253,6 +256,14 @@ fn listener_kind(name: &str) -> (TrafficDirection, HttpConnectionManager) {
         "untraced" => (Outbound, with(None)),
         "otlp_outbound" => (Outbound, with(traced(open_telemetry()))),
         "otlp_inbound" => (Inbound, with(traced(open_telemetry()))),
+        "otlp_always" => (Outbound, with(traced(always_on()))),
+        "otlp_never" => {
+            let never = |tracing: Tracing| Tracing {
+                random_sampling: Some(Percent { value: 0.0 }),
+                ..tracing
+            };
+            (Outbound, with(traced(always_on()).map(never)))
+        }
         "otlp_gateway" => (Outbound, edge(spawning(open_telemetry()))),
         other => panic!("no listener {other}"),
     }
@@ -357,8 +368,21 @@ fn zipkin(change: impl FnOnce(&mut trace::ZipkinConfig)) -> trace::tracing::Http
     }
 }
 
+/// With a sampler that takes everything.
+fn always_on() -> trace::tracing::Http {
+    open_telemetry_by(Some(core::TypedExtensionConfig {
+        name: "always".to_owned(),
+        typed_config: Some(pack_any(AlwaysOnSamplerConfig::default())),
+    }))
+}
+
 fn open_telemetry() -> trace::tracing::Http {
+    open_telemetry_by(None)
+}
+
+fn open_telemetry_by(sampler: Option<core::TypedExtensionConfig>) -> trace::tracing::Http {
     let config = trace::OpenTelemetryConfig {
+        sampler,
         http_service: Some(core::HttpService {
             http_uri: Some(core::HttpUri {
                 uri: "http://otel/v1/traces".to_owned(),

@@ -179,6 +179,9 @@ fn answer(name: &str, request: &Message) -> Option<String> {
             "HTTP/1.1 200 OK\r\nserver: origin\r\nx-custom: a\r\nx-custom: b\r\nconnection: x-hop\r\n\
              x-hop: 1\r\nkeep-alive: timeout=5\r\ncontent-length: {length}\r\n\r\n{body}"
         ),
+        "/not-found-by-grpc" => {
+            format!("HTTP/1.1 200 OK\r\ngrpc-status: 5\r\ncontent-length: {length}\r\n\r\n{body}")
+        }
         "/operation" => format!(
             "HTTP/1.1 200 OK\r\nx-envoy-decorator-operation: from-upstream\r\ncontent-length: {length}\r\n\r\n{body}"
         ),

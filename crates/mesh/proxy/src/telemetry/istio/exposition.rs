@@ -212,7 +212,7 @@ pub(crate) fn exposition<'a>(workers: impl Iterator<Item = &'a SeriesList>, out:
         .iter()
         .map(|worker| worker.add_to(&mut sums))
         .collect();
-    if sums.series() == 0 {
+    if !workers.iter().any(|worker| worker.is_on()) {
         return;
     }
     for (worker, retired) in workers.iter().zip(&all_retired) {

@@ -179,6 +179,7 @@ impl Metrics {
         bounds: impl Fn(Metric) -> Option<Arc<Bounds>>,
     ) -> Option<Self> {
         let own = Rc::new(own?.clone());
+        shared.begin();
         Some(Self {
             lines: own.lines(node_id),
             own,

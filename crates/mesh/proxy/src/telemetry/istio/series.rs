@@ -1,7 +1,7 @@
 //! Series: counters and histograms under one set of labels.
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::exposition::Sums;
@@ -189,6 +189,7 @@ impl Series {
 pub(crate) struct SeriesList {
     all: Mutex<Vec<Arc<Series>>>,
     tcp: Mutex<Vec<Arc<TcpSeries>>>,
+    is_on: AtomicBool,
     /// What series had counted that have gone.
     retired: Mutex<Sums>,
     forgotten: AtomicU64,
@@ -277,6 +278,16 @@ impl SeriesList {
     /// Labels of series whose values were longer than they may be.
     pub(crate) fn cut(&self) -> u64 {
         self.cut.load(Ordering::Relaxed)
+    }
+
+    /// Notes that somebody counts here.
+    pub(super) fn begin(&self) {
+        self.is_on.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody does, though there may be nothing yet.
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on.load(Ordering::Relaxed)
     }
 
     /// Whether there is any series.

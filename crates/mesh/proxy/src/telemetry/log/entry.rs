@@ -65,8 +65,10 @@ pub(crate) struct Entry<'a> {
     pub(crate) termination: Option<&'a str>,
     pub(crate) route: Option<&'a str>,
     pub(crate) span: Option<&'a SpanContext>,
-    /// gRPC's status, if the response said it.
+    /// gRPC's status, if the response said it, whatever the request was.
     pub(crate) grpc: Option<u32>,
+    /// The outcome of a call of gRPC.
+    pub(crate) call_status: Option<u32>,
     /// What filters have found out.
     pub(crate) metadata: Option<&'a Metadata>,
     /// The number of the client's connection.
@@ -152,6 +154,7 @@ impl<'a> Entry<'a> {
             route: None,
             span: None,
             grpc: None,
+            call_status: None,
             metadata: None,
             connection: None,
             chain: None,

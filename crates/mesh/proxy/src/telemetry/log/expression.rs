@@ -53,9 +53,7 @@ impl Subject for Entry<'_> {
                 number(said.unwrap_or(self.received))
             }
             Attribute::ResponseCode if answered => number(self.status.into()),
-            Attribute::ResponseGrpcStatus if answered => {
-                number(self.grpc.unwrap_or_else(|| grpc_status_of(self)).into())
-            }
+            Attribute::ResponseGrpcStatus if answered => number(grpc_status_of(self).into()),
             Attribute::ResponseCode | Attribute::ResponseGrpcStatus => None,
             Attribute::ResponseCodeDetails => self.details.map(Value::from),
             Attribute::ResponseSize => number(self.sent),
@@ -102,12 +100,13 @@ pub(super) fn needs_sent_head(expression: &Expression) -> bool {
     })
 }
 
-/// Whether it asks for the response's headers or trailers.
+/// Whether it asks for the response's headers or trailers, or what they say of gRPC.
 pub(crate) fn needs_response(expression: &Expression) -> bool {
     expression.asks(|asked| {
         matches!(
             asked,
             Asked::Header(Headers::Response | Headers::Trailers, _)
+                | Asked::Attribute(Attribute::ResponseGrpcStatus)
         )
     })
 }

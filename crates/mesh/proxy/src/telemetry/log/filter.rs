@@ -6,6 +6,7 @@ use super::entry::Entry;
 use super::expression;
 use super::format::is_written_by_proxies;
 use crate::flags::Flag;
+use crate::grpc::{self, GrpcStatus};
 use crate::snapshot::HeaderMatch;
 
 /// A condition on what has ended.
@@ -83,7 +84,7 @@ impl Filter {
             Self::Flags(flags) if flags.is_empty() => !entry.flags.is_empty(),
             Self::Flags(flags) => flags.iter().any(|flag| entry.flags.has(*flag)),
             Self::Grpc { statuses, exclude } => {
-                let status = entry.grpc.unwrap_or_else(|| grpc_status_of(entry));
+                let status = grpc_status_of(entry);
                 statuses.contains(&status) != *exclude
             }
             Self::Expression(expression) => expression.holds(entry),
@@ -103,6 +104,7 @@ impl Filter {
         match self {
             Self::And(filters) | Self::Or(filters) => filters.iter().any(Self::needs_response),
             Self::Expression(expression) => expression::needs_response(expression),
+            Self::Grpc { .. } => true,
             _ => false,
         }
     }
@@ -114,10 +116,10 @@ pub(crate) fn is_known_flag(name: &str) -> bool {
     Flag::of(name).is_some() || NEVER_SET.contains(&name)
 }
 
-/// What the HTTP status says to a client of gRPC.
+/// What was said, whatever the request was, else what the HTTP status says to a client of gRPC: an answer of 200 that says
+/// nothing of gRPC is no success.
 pub(super) fn grpc_status_of(entry: &Entry<'_>) -> u32 {
-    match entry.status {
-        200 => 0,
-        status => crate::grpc::status_of(status).into(),
-    }
+    let in_head = || GrpcStatus::in_lines(entry.response)?.number();
+    let said = entry.grpc.or_else(in_head);
+    said.unwrap_or(grpc::status_of(entry.status).into())
 }

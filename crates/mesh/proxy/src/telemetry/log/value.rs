@@ -41,7 +41,7 @@ impl Operator {
             Self::Response(header) => header.append(|name| response_header(entry, name), out),
             Self::Trailer(header) => header.append(|name| entry.trailer(name), out),
             Self::Path { query, original } => bytes(path(entry, *query, *original), out),
-            Self::GrpcStatus(form) => grpc_status(entry.grpc, *form, out),
+            Self::GrpcStatus(form) => grpc_status(entry.call_status, *form, out),
             Self::Between(from, to, unit) => {
                 let between = moment(entry, *from).zip(moment(entry, *to));
                 let micros = between.and_then(|(from, to)| to.checked_sub(from));
