@@ -293,7 +293,7 @@ fn forward(mut action: pb::RouteAction, around: &Around, at: &At<'_>) -> Result<
     };
     let policy = action.retry_policy.take().or_else(|| around.retry.clone());
     let retry = match policy {
-        Some(policy) => retry::compile(policy, timeout, &at.field("retry_policy"))?,
+        Some(policy) => retry::compile(policy, &at.field("retry_policy"))?,
         None => None,
     };
     let (max_stream_duration, grpc) = grpc_timeouts(&mut action, at)?;

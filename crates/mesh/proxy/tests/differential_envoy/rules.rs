@@ -561,7 +561,28 @@ pub(crate) fn retries() -> Vec<route::Route> {
                 policy.num_retries = Some(UInt32Value { value: 1 });
             }),
         ),
+        timed("/retry/timed/", 10, policy("unavailable", &one_second)),
+        timed("/retry/endless/", 0, policy("unavailable", &one_second)),
     ]
+}
+
+/// Each attempt has one second.
+fn one_second(policy: &mut route::RetryPolicy) {
+    policy.per_try_timeout = seconds(1);
+}
+
+fn seconds(seconds: i64) -> Option<protobuf::Duration> {
+    Some(protobuf::Duration { seconds, nanos: 0 })
+}
+
+/// A route whose attempts have so much time together, and no more than that where a client of gRPC wants it.
+fn timed(path: &str, all: i64, policy: route::RetryPolicy) -> route::Route {
+    let mut action = to_cluster("h2");
+    action.prefix_rewrite = "/grpc/".to_owned();
+    action.retry_policy = Some(policy);
+    action.timeout = seconds(all);
+    action.max_grpc_timeout = seconds(all);
+    a_route(path_prefix(path), action)
 }
 
 fn retry_cases(add: &mut dyn FnMut(&str, &[&'static str], String)) {
@@ -595,6 +616,32 @@ fn retry_cases(add: &mut dyn FnMut(&str, &[&'static str], String)) {
         &outbound,
         get("/retry/asked/status/503", "x-again: 1\n"),
     );
+    // What each attempt is told of its time.
+    let grpc = "content-type: application/grpc\nte: trailers\n";
+    for (name, path) in [
+        ("timed", "/retry/timed/0"),
+        ("timed-unavailable", "/retry/timed/only/14"),
+        ("endless", "/retry/endless/0"),
+        ("endless-unavailable", "/retry/endless/only/14"),
+    ] {
+        add(&format!("retry-{name}"), &outbound, get(path, ""));
+        for (limit, told) in [
+            ("none", ""),
+            ("more", "grpc-timeout: 5S\n"),
+            ("less", "grpc-timeout: 300m\n"),
+            ("same", "grpc-timeout: 1S\n"),
+        ] {
+            let fields = format!("{grpc}{told}");
+            // What is left of less than one attempt has is chance.
+            if path.ends_with("/0") || matches!(limit, "none" | "more") {
+                add(
+                    &format!("retry-{name}-{limit}"),
+                    &outbound,
+                    get(path, &fields),
+                );
+            }
+        }
+    }
     let post = |path: &str| {
         let body = "content-length: 5\n";
         let request = get(path, body).replace("GET ", "POST ");
