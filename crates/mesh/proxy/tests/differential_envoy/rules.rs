@@ -983,6 +983,32 @@ pub(crate) fn cases() -> Vec<Case> {
         let with_port = request.replace("host: test", "host: test:80");
         add(&format!("redirect-{kind}"), &outbound, with_port);
     }
+    // A proxy in front tells by which scheme its client has come, unless this one is the edge.
+    for (kind, proto) in [
+        ("https", "https"),
+        ("capitals", "HTTPS"),
+        ("http", "http"),
+        ("other", "ws"),
+    ] {
+        let field = format!("x-forwarded-proto: {proto}\n");
+        let host =
+            |to: &str, request: String| request.replace("host: test", &format!("host: {to}"));
+        for path in ["/redirect/none/rest", "/redirect/https/rest", "/created"] {
+            let name = path.replace('/', "-");
+            for port in ["test", "test:80", "test:443"] {
+                let name = format!("proto-{kind}{name}-{}", port.replace(':', "-"));
+                add(&name, &all, host(port, get(path, &field)));
+            }
+        }
+        let asked = format!("{field}x-scheme: 1\n");
+        add(&format!("proto-{kind}-when"), &all, get("/when", &asked));
+        add(
+            &format!("proto-{kind}-formats"),
+            &all,
+            get("/formats", &field),
+        );
+        add(&format!("proto-{kind}-to-h2"), &all, get("/h2/ok", &field));
+    }
     for (name, fields) in [
         ("number", "x-number: -5\n"),
         ("number-over", "x-number: 5\n"),
