@@ -470,6 +470,7 @@ impl Call {
         let asked = String::from_utf8_lossy(asked);
         let host = match redirect.host.as_deref() {
             Some(host) => host,
+            None if redirect.keeps_host => &*asked,
             None => host_of(&asked, (self.forwarded_proto(), scheme), port.is_some()),
         };
         let (path, query) = path_of(head.0);

@@ -885,9 +885,21 @@ pub(crate) fn configuration(name: &str) -> Resource {
         domains: names(&["specific"]),
         ..host.clone()
     };
+    let secure = |name: &str, requirement: route::virtual_host::TlsRequirementType| {
+        let mut host = host.clone();
+        name.clone_into(&mut host.name);
+        host.domains = names(&[name, &format!("{name}:80")]);
+        host.require_tls = requirement.into();
+        host
+    };
+    let all = secure("secure", route::virtual_host::TlsRequirementType::All);
+    let external = secure(
+        "external",
+        route::virtual_host::TlsRequirementType::ExternalOnly,
+    );
     let config = route::RouteConfiguration {
         name: name.to_owned(),
-        virtual_hosts: vec![host, specific],
+        virtual_hosts: vec![host, specific, all, external],
         request_headers_to_add: fields(&[("x-order", "table", SET), ("x-list", "table", APPEND)]),
         request_headers_to_remove: names(&["x-gone-everywhere"]),
         response_headers_to_add: fields(&[
@@ -1008,6 +1020,26 @@ pub(crate) fn cases() -> Vec<Case> {
             get("/formats", &field),
         );
         add(&format!("proto-{kind}-to-h2"), &all, get("/h2/ok", &field));
+        for to in ["secure", "secure:80", "external"] {
+            let name = format!("proto-{kind}-{}", to.replace(':', "-"));
+            add(&name, &all, host(to, get("/exact", &field)));
+        }
+    }
+    for to in ["secure", "secure:80", "external"] {
+        let name = format!("tls-{}", to.replace(':', "-"));
+        let request =
+            |fields: &str| get("/exact", fields).replace("host: test", &format!("host: {to}"));
+        add(&name, &all, request(""));
+        add(
+            &format!("{name}-inside"),
+            &all,
+            request("x-envoy-internal: true\n"),
+        );
+        add(
+            &format!("{name}-from"),
+            &all,
+            request("x-forwarded-for: 10.1.2.3\n"),
+        );
     }
     for (name, fields) in [
         ("number", "x-number: -5\n"),
