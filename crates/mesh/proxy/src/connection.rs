@@ -354,6 +354,7 @@ impl Connection {
         if self.current.renew(&self.call.worker, listener) {
             self.call.view = self.current.view.clone();
         }
+        self.call.take_scheme(None);
     }
 
     /// Whether the connection is to end after its current exchange.

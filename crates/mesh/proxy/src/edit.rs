@@ -266,10 +266,50 @@ fn append_address(value: &mut Vec<u8>, address: Option<SocketAddr>, part: Addres
 
 impl Call {
     pub(crate) fn scheme(&self) -> &'static str {
-        if self.request.is_https || self.client.secured.is_some() {
+        if self.request.is_https {
             "https"
         } else {
             "http"
+        }
+    }
+
+    /// Finds out by which scheme the client has come, once the head is there; `told` is the scheme that it names itself.
+    ///
+    /// A proxy in front of this one says it in `x-forwarded-proto`, unless this is the edge. As in Envoy what is no
+    /// scheme there stands for that of the connection.
+    #[inline]
+    pub(crate) fn take_scheme(&mut self, told: Option<bool>) {
+        let is_secured = self.client.secured.is_some();
+        let trusts = !self.view.manager.use_remote_address;
+        let (mut is_https, mut came_by_https) = (is_secured, is_secured);
+        if trusts && self.request.fields.has(Name::XForwardedProto) {
+            let told = self
+                .request
+                .fields
+                .only(Name::XForwardedProto, self.buffer.head());
+            let told = told.unwrap_or_default();
+            came_by_https = told == b"https";
+            // A target in absolute form has a scheme of its own.
+            if !self.request.target.absolute && told.eq_ignore_ascii_case(b"https") {
+                is_https = true;
+            } else if !self.request.target.absolute && told.eq_ignore_ascii_case(b"http") {
+                is_https = false;
+            }
+        }
+        self.request.is_https = told.unwrap_or(is_https);
+        self.request.came_by_https = came_by_https;
+    }
+
+    /// What the endpoint is told in `x-forwarded-proto`.
+    fn forwarded_proto(&self) -> &str {
+        let told = self
+            .request
+            .fields
+            .value(Name::XForwardedProto, self.buffer.head());
+        match told.filter(|_| !self.view.manager.use_remote_address) {
+            Some(told) => std::str::from_utf8(told).unwrap_or_default(),
+            None if self.client.secured.is_some() => "https",
+            None => "http",
         }
     }
 
@@ -406,6 +446,7 @@ impl Call {
         // A route may add so many fields that it is no head any more: the span tells of the one that came.
         if let Ok(Some(_)) = sent.head.parse(&mut sent.text, limits) {
             sent.head.minor_version = self.request.minor_version;
+            sent.head.is_https = self.request.is_https;
             exchange.rare().sent = Some(sent);
         }
     }
@@ -430,9 +471,10 @@ impl Call {
         let port = redirect.port.map(|port| format!(":{port}"));
         let asked = self.request.target.authority.get(self.buffer.head());
         let asked = String::from_utf8_lossy(asked);
-        let host = match &redirect.host {
+        let host = match redirect.host.as_deref() {
             Some(host) => host,
-            None => host_of(&asked, (came_by, scheme), port.is_some()),
+            None if redirect.keeps_host => &*asked,
+            None => host_of(&asked, (self.forwarded_proto(), scheme), port.is_some()),
         };
         let (path, query) = path_of(head.0);
         let (path, query) = (

@@ -177,6 +177,8 @@ fn routed(manager: &ConnectionManager, asked: &Asked<'_>) -> Explained {
         Some(_) => "https",
         None => "http",
     };
+    request.is_https = secured.is_some();
+    request.came_by_https = secured.is_some();
     let Some(table) = &manager.routes else {
         return Explained::Refused {
             status: 404,

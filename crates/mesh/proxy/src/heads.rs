@@ -145,9 +145,10 @@ impl Call {
             match exchange.timeout {
                 Some(timeout) if exchange.is_grpc => {
                     out.extend_from_slice(plan.untimed_lines());
-                    append_timeout(out, exchange.per_try().unwrap_or(timeout));
+                    let told = exchange.per_try().unwrap_or(timeout);
+                    append_timeout(out, told);
                     if exchange.sets_grpc_timeout {
-                        let text = grpc::timeout_text(timeout);
+                        let text = grpc::timeout_text(told);
                         append_field(out, "grpc-timeout", text.as_bytes());
                     }
                 }

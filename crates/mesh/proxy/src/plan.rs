@@ -62,6 +62,16 @@ pub(crate) async fn decide(
     Ok(client.call().plan(exchange))
 }
 
+/// Limits the time of each attempt, unless all of them together have no more; the endpoint is told that time then.
+#[cold]
+fn limit_try(exchange: &mut Exchange, time: Duration, forward: &Forward) {
+    let all = exchange.timeout.filter(|all| !all.is_zero());
+    if all.is_none_or(|all| time < all) {
+        exchange.rare().per_try = Some(time);
+        exchange.sets_grpc_timeout |= exchange.is_grpc && forward.grpc.max.is_some();
+    }
+}
+
 impl Call {
     /// Whether the request is refused because there is too much to do, which is counted.
     #[inline]
@@ -214,8 +224,8 @@ impl Call {
                 if let Some(policy) = &forward.retry {
                     exchange.retries = self.may_retry(exchange, policy);
                     exchange.retries_left = policy.retries.try_into().unwrap_or(u16::MAX);
-                    if policy.per_try_timeout.is_some() {
-                        exchange.rare().per_try = policy.per_try_timeout;
+                    if let Some(time) = policy.per_try_timeout {
+                        limit_try(exchange, time, forward);
                     }
                     if policy.per_try_idle_timeout.is_some() {
                         exchange.rare().per_try_idle = policy.per_try_idle_timeout;

@@ -177,7 +177,9 @@ impl Call {
             attempt: exchange.attempt.as_ref(),
             protocol: self.protocol,
             is_grpc: exchange.is_grpc,
-            grpc_timeout: exchange.timeout.filter(|_| exchange.sets_grpc_timeout),
+            grpc_timeout: (exchange.sets_grpc_timeout)
+                .then(|| exchange.per_try().or(exchange.timeout))
+                .flatten(),
             grpc: exchange.grpc.as_deref(),
             decided: self.decisions(exchange),
             asked: exchange.rare.as_ref().and_then(|rare| rare.asked.as_ref()),

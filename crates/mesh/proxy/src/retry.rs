@@ -14,7 +14,7 @@ use crate::clock::Micros;
 use crate::edit;
 use crate::exchange::Exchange;
 use crate::flags::Flag;
-use crate::grpc::GrpcStatus;
+use crate::grpc::{self, GrpcStatus};
 use crate::http1::framing::Framing;
 use crate::http1::head::Fields;
 use crate::reply::Failure;
@@ -185,16 +185,35 @@ impl Call {
         if edit::has(&out[from..], "x-envoy-attempt-count") {
             edit::set(out, from, "x-envoy-attempt-count", number.as_bytes());
         }
+        let passed = self.worker.clock.now().saturating_sub(exchange.onward);
+        let (all, one) = (exchange.timeout, exchange.per_try());
+        let Some(left) = time_left(all, one, passed / 1000) else {
+            return;
+        };
         const TIME: &str = "x-envoy-expected-rq-timeout-ms";
-        if exchange.per_try().is_none()
-            && let Some(timeout) = exchange.timeout
-            && edit::has(&out[from..], TIME)
-        {
-            let passed = self.worker.clock.now().saturating_sub(exchange.onward);
-            let left = (timeout.as_millis() as u64).saturating_sub(passed / 1000);
-            let left = itoa::Buffer::new().format(left.max(1)).to_owned();
-            edit::set(out, from, TIME, left.as_bytes());
+        if edit::has(&out[from..], TIME) {
+            let text = itoa::Buffer::new().format(left).to_owned();
+            edit::set(out, from, TIME, text.as_bytes());
         }
+        if exchange.sets_grpc_timeout {
+            let text = grpc::timeout_text(Duration::from_millis(left));
+            edit::set(out, from, "grpc-timeout", text.as_bytes());
+        }
+    }
+}
+
+/// How many milliseconds an attempt has, of the time for all attempts and that for one; `passed` are gone already. None
+/// if there is no limit.
+fn time_left(all: Option<Duration>, one: Option<Duration>, passed: u64) -> Option<u64> {
+    let limit = |time: Option<Duration>| {
+        let ms = time?.as_millis() as u64;
+        (ms > 0).then_some(ms)
+    };
+    // As in Envoy, whoever is late already is told so by the shortest time.
+    let rest = limit(all).map(|all| all.saturating_sub(passed).max(1));
+    match (limit(one), rest) {
+        (Some(one), Some(rest)) => Some(one.min(rest)),
+        (one, rest) => one.or(rest),
     }
 }
 
@@ -371,6 +390,28 @@ mod tests {
             .map(|tries| interval(back_off, tries).as_millis())
             .to_vec();
         assert_eq!(times, [25, 50, 100, 200, 250, 250]);
+    }
+
+    #[test]
+    fn attempts_have_what_is_left_and_no_more_than_one_has() {
+        let ms = |ms| Some(Duration::from_millis(ms));
+        for (all, one, passed, left) in [
+            (None, None, 5, None),
+            (ms(0), None, 5, None),
+            (ms(100), None, 30, Some(70)),
+            (ms(100), None, 100, Some(1)),
+            (ms(100), ms(50), 30, Some(50)),
+            (ms(100), ms(50), 70, Some(30)),
+            (ms(100), ms(50), 200, Some(1)),
+            (None, ms(50), 200, Some(50)),
+            (ms(0), ms(50), 200, Some(50)),
+        ] {
+            assert_eq!(
+                time_left(all, one, passed),
+                left,
+                "{all:?} {one:?} {passed}"
+            );
+        }
     }
 
     #[test]

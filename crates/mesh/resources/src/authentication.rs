@@ -1,7 +1,9 @@
 use std::time::Duration;
 
+use crate::jwks;
 use crate::meta::Labels;
 use crate::target::{Target, read_target};
+use crate::values::check_authority;
 use crate::view::{Object, Shape, View};
 
 /// Whose tokens are believed at the workloads with some labels. A request without a token passes.
@@ -129,14 +131,15 @@ impl JwtRule {
         let header = |view: &View<'_>| {
             let object = view.object(&HEADER)?;
             Some(TokenHeader {
-                name: object.require("name")?.header_name()?,
+                // Unless the token is forwarded, it is removed.
+                name: object.require("name")?.changed_header()?,
                 prefix: object.optional("prefix", View::text)?.unwrap_or_default(),
             })
         };
         let claims = object.items("outputClaimToHeaders");
         let claim = |view: &View<'_>| {
             let object = view.object(&CLAIM)?;
-            let header = object.require("header")?.header_name()?;
+            let header = object.require("header")?.changed_header()?;
             Some((header, object.require("claim")?.some_text()?))
         };
         Some(Self {
@@ -146,7 +149,7 @@ impl JwtRule {
             from_headers: headers.iter().map(header).collect::<Option<_>>()?,
             from_params: texts(&object, "fromParams")?,
             from_cookies: texts(&object, "fromCookies")?,
-            payload_header: object.optional("outputPayloadToHeader", View::header_name)?,
+            payload_header: object.optional("outputPayloadToHeader", View::changed_header)?,
             claim_headers: claims.iter().map(claim).collect::<Option<_>>()?,
             forwards: object
                 .optional("forwardOriginalToken", View::bool)?
@@ -162,11 +165,7 @@ impl JwksSource {
         match object.present(&["jwks", "jwksUri"]).as_slice() {
             ["jwks"] => {
                 let view = object.get("jwks")?;
-                let text = view.some_text()?;
-                if !text.trim_start().starts_with('{') {
-                    view.fail("expected a set of keys as JSON (RFC 7517)");
-                    return None;
-                }
+                let text = view.checked(view.some_text()?, jwks::check)?;
                 Some(Self::Inline(text))
             }
             ["jwksUri"] => {
@@ -191,7 +190,7 @@ impl JwksSource {
     }
 
     fn remote(view: &View<'_>, timeout: Duration) -> Option<Self> {
-        let uri = view.some_ascii()?;
+        let uri = view.checked(view.some_text()?, check_uri)?;
         let schemes = [("http://", 80, false), ("https://", 443, true)];
         let of_scheme = schemes
             .into_iter()
@@ -205,7 +204,8 @@ impl JwksSource {
             Some((host, port)) => (host, port.parse().ok()),
             None => (authority, Some(usual)),
         };
-        let Some(port) = port.filter(|port| *port > 0 && !host.is_empty()) else {
+        let is_host = check_authority(authority).is_ok() && !host.is_empty();
+        let Some(port) = port.filter(|port| *port > 0 && is_host) else {
             view.fail(format!("`{uri}` has no host, or no good port"));
             return None;
         };
@@ -216,6 +216,16 @@ impl JwksSource {
             timeout,
             uri,
         })
+    }
+}
+
+/// The characters of URIs (RFC 3986 §2).
+fn check_uri(text: &str) -> Result<(), String> {
+    let valid =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/?[]@!$&'()*+,;=%".contains(&byte);
+    match text.bytes().all(valid) {
+        true => Ok(()),
+        false => Err(format!("`{text}` has characters that no URI has")),
     }
 }
 

@@ -2,6 +2,7 @@ mod check;
 
 use crate::meta::{Labels, Meta};
 use crate::target::{Target, read_target};
+use crate::values::is_token;
 use crate::view::{Object, Shape, View};
 
 pub use self::check::parse_block;
@@ -198,6 +199,9 @@ const KEYS: [(&str, ConditionKey); 12] = [
     ("connection.sni", ConditionKey::Sni),
 ];
 
+/// What a request has besides headers, by the names that Envoy gives it.
+const PSEUDO_HEADERS: [&str; 4] = [":method", ":authority", ":path", ":scheme"];
+
 impl AuthorizationPolicy {
     pub(crate) fn read(view: &View<'_>, meta: &Meta) -> Option<Self> {
         let object = view.object(&POLICY)?;
@@ -349,11 +353,20 @@ impl ConditionKey {
             Some(inner).filter(|inner| !inner.is_empty())
         };
         if let Some(name) = brackets("request.headers") {
-            return Some(Self::RequestHeader(name.to_ascii_lowercase()));
+            let name = name.to_ascii_lowercase();
+            if !is_token(&name) && !PSEUDO_HEADERS.contains(&name.as_str()) {
+                view.fail(format!("`{text}`: `{name}` is no header name"));
+                return None;
+            }
+            return Some(Self::RequestHeader(name));
         }
         if let Some(claim) = brackets("request.auth.claims") {
-            let path = claim.split("][").map(str::to_owned);
-            return Some(Self::RequestClaim(path.collect()));
+            let path: Vec<_> = claim.split("][").map(str::to_owned).collect();
+            if path.iter().any(String::is_empty) {
+                view.fail(format!("`{text}`: there is nothing between two brackets"));
+                return None;
+            }
+            return Some(Self::RequestClaim(path));
         }
         if text.starts_with("experimental.envoy.filters.") {
             view.fail(format!(

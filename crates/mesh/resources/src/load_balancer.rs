@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use crate::locality::LocalityBalancing;
+use crate::values::is_token;
 use crate::view::{Object, Shape, View};
 
 /// `loadBalancer`: how a workload is chosen.
@@ -188,10 +189,8 @@ impl HashKey {
             ["httpCookie"] => {
                 let cookie = hash.get("httpCookie")?.object(&COOKIE)?;
                 Some(Self::Cookie {
-                    name: cookie.require("name")?.some_ascii()?,
-                    path: cookie
-                        .optional("path", View::some_ascii)?
-                        .unwrap_or_default(),
+                    name: read_cookie_name(cookie.require("name")?)?,
+                    path: cookie.optional("path", read_plain)?.unwrap_or_default(),
                     ttl: cookie.optional("ttl", View::duration)?,
                     attributes: read_attributes(&cookie)?,
                 })
@@ -216,23 +215,34 @@ impl HashKey {
     }
 }
 
+fn read_cookie_name(view: &View<'_>) -> Option<String> {
+    let name = view.some_text()?;
+    if !is_token(&name) {
+        view.fail(format!("`{name}` is no name of a cookie"));
+        return None;
+    }
+    Some(name)
+}
+
+/// What may stand in a cookie, in front of its next attribute.
+fn read_plain(view: &View<'_>) -> Option<String> {
+    let text = view.text()?;
+    let ends = |byte: u8| byte == b';' || !(b' '..=b'~').contains(&byte);
+    if text.bytes().any(ends) {
+        view.fail("may hold printable ASCII characters without `;` only");
+        return None;
+    }
+    Some(text)
+}
+
 /// Attributes of a cookie, such as `SameSite=Strict`, or `Secure` without a value.
 fn read_attributes(cookie: &Object<'_>) -> Option<Vec<(String, String)>> {
-    let plain = |view: &View<'_>| {
-        let text = view.text()?;
-        let ends = |byte: u8| byte == b';' || !(b' '..=b'~').contains(&byte);
-        if text.bytes().any(ends) {
-            view.fail("may hold printable ASCII characters without `;` only");
-            return None;
-        }
-        Some(text)
-    };
     let read = |view: &View<'_>| {
         let object = view.object(&ATTRIBUTE)?;
         let name = object.require("name")?;
         name.some_text()?;
-        let value = object.optional("value", plain)?.unwrap_or_default();
-        Some((plain(name)?, value))
+        let value = object.optional("value", read_plain)?.unwrap_or_default();
+        Some((read_plain(name)?, value))
     };
     cookie.items("attributes").iter().map(read).collect()
 }

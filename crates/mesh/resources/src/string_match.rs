@@ -1,3 +1,4 @@
+use crate::values;
 use crate::view::{Shape, View};
 
 /// A condition on a text.
@@ -15,9 +16,6 @@ const STRING_MATCH: Shape = Shape {
     known: &["exact", "prefix", "regex"],
     refused: &[],
 };
-
-/// The longest regular expression, as in Istio.
-const MAX_REGEX_BYTES: usize = 1024;
 
 impl StringMatch {
     /// Reads a condition; `None` when it is empty, which in Istio means "present".
@@ -61,20 +59,7 @@ impl StringMatch {
     }
 }
 
-fn check_regex(view: &View<'_>, text: String) -> Option<String> {
-    if text.len() > MAX_REGEX_BYTES {
-        view.fail(format!(
-            "the regular expression is longer than {MAX_REGEX_BYTES} bytes"
-        ));
-        return None;
-    }
-    // RE2's syntax too: no look-around, no references back.
-    if let Err(error) = regex::Regex::new(&text) {
-        let error = error.to_string();
-        let reason = error.lines().last().unwrap_or_default();
-        let reason = reason.strip_prefix("error: ").unwrap_or(reason);
-        view.fail(format!("`{text}` is no regular expression: {reason}"));
-        return None;
-    }
-    Some(text)
+/// A text, if it is a regular expression.
+pub(crate) fn check_regex(view: &View<'_>, text: String) -> Option<String> {
+    view.checked(text, values::check_regex)
 }

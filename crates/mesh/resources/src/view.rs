@@ -13,6 +13,7 @@ use crate::duration::parse_duration;
 use crate::host::Host;
 use crate::node::{Key, Node, Value};
 use crate::suggest::hint;
+use crate::values;
 
 pub(crate) use self::object::{Object, Shape};
 
@@ -229,22 +230,43 @@ impl<'a> View<'a> {
 
     /// The name of a header, in lower case.
     pub(crate) fn header_name(&self) -> Option<String> {
-        let name = self.some_text()?;
-        if !is_token(&name) {
-            self.fail(format!("`{name}` is no header name"));
-            return None;
-        }
+        let name = self.checked(self.some_text()?, values::check_header_name)?;
         Some(name.to_ascii_lowercase())
     }
 
-    /// The value of a header; it may be empty.
+    /// The name of a header that is changed, in lower case.
+    pub(crate) fn changed_header(&self) -> Option<String> {
+        let name = self.checked(self.some_text()?, values::check_changed_header)?;
+        Some(name.to_ascii_lowercase())
+    }
+
+    /// The value of a header, with Envoy's commands in it; it may be empty.
     pub(crate) fn header_value(&self) -> Option<String> {
-        let value = self.text()?;
-        if value.contains(['\r', '\n', '\0']) {
-            self.fail("the value of a header has no line breaks");
+        self.checked(self.text()?, values::check_format)
+    }
+
+    /// A part of an URI.
+    pub(crate) fn some_graphic(&self) -> Option<String> {
+        self.checked(self.some_text()?, values::check_graphic)
+    }
+
+    /// A host with a port or without.
+    pub(crate) fn authority(&self) -> Option<String> {
+        self.checked(self.some_text()?, values::check_authority)
+    }
+
+    /// A text that was read here, if nothing is wrong with it.
+    pub(crate) fn checked(
+        &self,
+        text: String,
+        check: fn(&str) -> Result<(), String>,
+    ) -> Option<String> {
+        let wrong = check(&text).err();
+        if let Some(reason) = wrong {
+            self.fail(reason);
             return None;
         }
-        Some(value)
+        Some(text)
     }
 
     pub(crate) fn bool(&self) -> Option<bool> {
@@ -367,12 +389,6 @@ impl<'a> View<'a> {
             format!("{}.{key}", self.path)
         }
     }
-}
-
-/// RFC 9110 §5.6.2.
-pub(crate) fn is_token(text: &str) -> bool {
-    let valid = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    !text.is_empty() && text.bytes().all(valid)
 }
 
 /// The first element that equals an earlier one, compared by `key`; of lists that are never long.

@@ -485,7 +485,7 @@ fn resources() {
             "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {name: a}\n\
              spec:\n  jwtRules:\n  - {jwks: '{}'}\n  - {issuer: a}\n  - {issuer: a, jwks: x}\n  \
              - {issuer: a, jwksUri: 'ftp://a/keys'}\n  - {issuer: a, jwksUri: 'http://a:0/'}\n  \
-             - {issuer: a, jwks: '{}', jwksUri: 'http://a/'}\n  - {issuer: a, jwks: '{}', fromHeaders: [{prefix: x}]}\n  \
+             - {issuer: a, jwks: '{}', jwksUri: 'http://a/'}\n  - {issuer: a, jwksUri: 'http://a/', fromHeaders: [{prefix: x}]}\n  \
              - {issuer: 'https://'}\n  - {issuer: 'https://a/?b'}\n"
                 .to_owned(),
         ),

@@ -896,7 +896,7 @@ spec:
   jwtRules:
   - issuer: https://issuer.example
     audiences: [bookinfo]
-    jwks: '{\"keys\": []}'
+    jwks: '{\"keys\": [{\"kty\": \"OKP\", \"crv\": \"Ed25519\", \"x\": \"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}'
     fromHeaders: [{name: X-Token, prefix: 'Token '}, {name: x-other}]
     fromParams: [token]
     fromCookies: [session]
@@ -918,7 +918,7 @@ kind: RequestAuthentication
 metadata: {name: others, namespace: default}
 spec:
   selector: {matchLabels: {app: details}}
-  jwtRules: [{issuer: other, jwks: '{}'}]
+  jwtRules: [{issuer: other, jwks: '{\"keys\": [{\"kty\": \"OKP\", \"crv\": \"Ed25519\", \"x\": \"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}'}]
 ";
     let index = index_of(&[], more, MeshConfig::default());
     let made = made(&index, &sidecar("ratings", "v1"));

@@ -23,5 +23,6 @@ mod services;
 mod sessions;
 mod settings;
 mod support;
+mod taken;
 mod telemetry;
 mod traps;

@@ -507,6 +507,6 @@ async fn allows_hop_by_hop(mesh: &Mesh) {
               metadata: {name: tokens, namespace: default}\nspec:\n  \
               selector: {matchLabels: {app: details}}\n  \
               jwtRules: [{issuer: me, fromHeaders: [{name: user-agent, prefix: 'robot/'}], \
-              jwks: '{\"keys\": [{\"kty\": \"oct\", \"k\": \"c2VjcmV0\"}]}'}]\n";
+              jwks: '{\"keys\": [{\"kty\": \"OKP\", \"crv\": \"Ed25519\", \"x\": \"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}'}]\n";
     until(&rules, [200, 403, 200, 401, 403]).await;
 }

@@ -140,7 +140,7 @@ fn policies_may_be_for_a_gateway() {
         let listeners = listeners.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         (listeners.collect::<String>(), problems(&index))
     };
-    let token = "jwtRules: [{issuer: i, jwks: '{\"keys\": []}'}]";
+    let token = "jwtRules: [{issuer: i, jwks: '{\"keys\": [{\"kty\": \"OKP\", \"crv\": \"Ed25519\", \"x\": \"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}'}]";
     for (kind, rest, trace) in [
         ("AuthorizationPolicy", "rules: [{}]", "filters.http.rbac"),
         ("RequestAuthentication", token, "filters.http.jwt_authn"),
@@ -253,4 +253,32 @@ fn requests_are_tried_again_as_the_mesh_says() {
     });
     let told: Vec<_> = told.collect();
     assert_eq!(told, ["other 7 true", "web 1 false", "web 7 true"]);
+}
+
+/// The same holds for the routes of Gateway API.
+#[test]
+fn routes_of_gateway_api_are_tried_again_as_the_mesh_says() {
+    let mesh = mesh_config("defaultHttpRetryPolicy: {attempts: 7, retryOn: 5xx}");
+    let rules = "[{matches: [{path: {value: /own}}], retry: {attempts: 1}, backendRefs: [{name: web, port: 80}]}, \
+                 {backendRefs: [{name: web, port: 80}], timeouts: {request: 2s, backendRequest: 1s}}]";
+    let route = format!(
+        "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: web}}\n\
+         spec: {{parentRefs: [{{group: '', kind: Service, name: web}}], rules: {rules}}}\n"
+    );
+    let parsed = parse_resources("mesh.yaml", &format!("{SERVICES}{route}"));
+    assert_eq!(parsed.errors, []);
+    let made = made(&Index::new(&parsed.resources, mesh), &sidecar("client"));
+    let hosts = made.routes.iter().flat_map(|routes| &routes.virtual_hosts);
+    let of_web = hosts.filter(|host| host.name.starts_with("web."));
+    let policies = of_web.flat_map(|host| &host.routes).filter_map(|route| {
+        let Some(Action::Route(action)) = &route.action else {
+            return None;
+        };
+        let policy = action.retry_policy.as_ref()?;
+        let attempts = policy.num_retries.map_or(0, |number| number.value);
+        let one = policy.per_try_timeout.map_or(0, |time| time.seconds);
+        Some((attempts, policy.retry_on.as_str() == "5xx", one))
+    });
+    let policies: Vec<_> = policies.collect();
+    assert_eq!(policies, [(1, false, 0), (7, true, 1)]);
 }

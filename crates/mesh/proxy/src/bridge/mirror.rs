@@ -119,6 +119,7 @@ fn copy(call: &Call, body: &[Piece]) -> Option<Mirrored> {
     let (view, client) = (call.view.clone(), call.client.clone());
     let mut copy = Call::new(call.protocol, worker, view, client, parts);
     copy.request.is_https = call.request.is_https;
+    copy.request.came_by_https = call.request.came_by_https;
     copy.buffer = Buffer::of(call.buffer.head().to_vec());
     let limits = Limits {
         bytes: usize::MAX,

@@ -19,10 +19,9 @@ const DEFAULT_BASE: Duration = Duration::from_millis(25);
 const DEFAULT_RATE_LIMITED_MAX: Duration = Duration::from_secs(300);
 const PREVIOUS_HOSTS: &str = "envoy.retry_host_predicates.previous_hosts";
 
-/// A policy; none if it never tries again. `timeout` is the route's.
+/// A policy; none if it never tries again.
 pub(super) fn compile(
     mut policy: pb::RetryPolicy,
-    timeout: Option<Duration>,
     at: &At<'_>,
 ) -> Result<Option<Box<RetryPolicy>>, Refused> {
     let on = RetryOn::parse(&std::mem::take(&mut policy.retry_on)).map_err(|name| {
@@ -55,8 +54,7 @@ pub(super) fn compile(
     let compiled = RetryPolicy {
         on,
         retries,
-        per_try_timeout: per_try
-            .filter(|time| !time.is_zero() && timeout.is_none_or(|all| *time < all)),
+        per_try_timeout: per_try.filter(|time| !time.is_zero()),
         per_try_idle_timeout: timeout_of(
             policy.per_try_idle_timeout.take(),
             None,

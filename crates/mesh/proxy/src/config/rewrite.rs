@@ -113,6 +113,7 @@ pub(super) fn redirect(mut action: pb::RedirectAction, at: &At<'_>) -> Result<Re
         path,
         rewrite,
         strips_query,
+        keeps_host: false,
     })
 }
 

@@ -11,6 +11,7 @@ use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_action::{
     ClusterNotFoundResponseCode, ClusterSpecifier,
 };
+use envoy_types::pb::envoy::config::route::v3::virtual_host::TlsRequirementType;
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::cluster_weight::HostRewriteSpecifier;
 
@@ -19,8 +20,8 @@ use super::edits::{Level, take_edits};
 use super::mirror::take_mirrors;
 use super::{filters, hash_policy, limits, matcher, retry, rewrite, subset, tracing, upgrade};
 use crate::snapshot::{
-    Decorator, Edits, Forward, GrpcTimeouts, LimitRule, Mirror, PerFilters, Route, RouteAction,
-    RouteLimits, RouteTable, VirtualHost, WeightedCluster, overlay,
+    Conditions, Decorator, Edits, Forward, GrpcTimeouts, LimitRule, Mirror, PathMatch, PerFilters,
+    Redirect, Route, RouteAction, RouteLimits, RouteTable, VirtualHost, WeightedCluster, overlay,
 };
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -170,12 +171,11 @@ fn virtual_host(
     around: &Around,
     at: &At<'_>,
 ) -> Result<VirtualHost, Refused> {
+    let mut routes = to_https(&mut host, at)?;
     let at_routes = &at.field("routes");
-    let routes = std::mem::take(&mut host.routes)
-        .into_iter()
-        .enumerate()
-        .map(|(index, one)| route(one, around, &at_routes.index(index)).map(Arc::new))
-        .collect::<Result<Vec<_>, _>>()?;
+    for (index, one) in std::mem::take(&mut host.routes).into_iter().enumerate() {
+        routes.push(Arc::new(route(one, around, &at_routes.index(index))?));
+    }
     let compiled = VirtualHost {
         name: std::mem::take(&mut host.name),
         include_request_attempt_count: std::mem::take(&mut host.include_request_attempt_count),
@@ -187,6 +187,37 @@ fn virtual_host(
     ignored!(host: metadata, virtual_clusters, per_request_buffer_limit_bytes, request_body_buffer_limit);
     nothing_else(&host, at)?;
     Ok(compiled)
+}
+
+/// The routes in front of all others that send clients to `https`, if they have to use it. No client is an internal one:
+/// as in Envoy, none is where `internal_address_config` names nobody.
+fn to_https(host: &mut pb::VirtualHost, at: &At<'_>) -> Result<Vec<Arc<Route>>, Refused> {
+    match TlsRequirementType::try_from(std::mem::take(&mut host.require_tls)) {
+        Ok(TlsRequirementType::None) => return Ok(Vec::new()),
+        Ok(TlsRequirementType::All | TlsRequirementType::ExternalOnly) => {}
+        Err(_) => return Err(at.field("require_tls").refuse("is not known")),
+    }
+    let route = |path| Route {
+        name: String::new(),
+        path,
+        headers: Vec::new(),
+        conditions: Some(Box::new(Conditions {
+            came_by_http: true,
+            ..Conditions::default()
+        })),
+        action: RouteAction::Redirect(Redirect {
+            status: 301,
+            scheme: Some("https".to_owned()),
+            keeps_host: true,
+            ..Redirect::default()
+        }),
+        edits: None,
+        filters: None,
+        decorator: None,
+        tracing: None,
+    };
+    let paths = [PathMatch::Prefix(String::new()), PathMatch::Connect];
+    Ok(paths.map(|path| Arc::new(route(path))).into())
 }
 
 fn route(mut route: pb::Route, around: &Around, at: &At<'_>) -> Result<Route, Refused> {
@@ -293,7 +324,7 @@ fn forward(mut action: pb::RouteAction, around: &Around, at: &At<'_>) -> Result<
     };
     let policy = action.retry_policy.take().or_else(|| around.retry.clone());
     let retry = match policy {
-        Some(policy) => retry::compile(policy, timeout, &at.field("retry_policy"))?,
+        Some(policy) => retry::compile(policy, &at.field("retry_policy"))?,
         None => None,
     };
     let (max_stream_duration, grpc) = grpc_timeouts(&mut action, at)?;

@@ -38,8 +38,12 @@ pub(super) fn host_of<'a>(
     let Some(end) = end else {
         return asked;
     };
-    let is_default =
-        before != after && matches!((before, &asked[end..]), ("https", ":443") | ("http", ":80"));
+    let is_default = match &asked[end..] {
+        ":443" => before.eq_ignore_ascii_case("https"),
+        ":80" => before.eq_ignore_ascii_case("http"),
+        _ => false,
+    };
+    let is_default = is_default && before != after;
     if has_port || is_default {
         &asked[..end]
     } else {

@@ -30,8 +30,10 @@ pub(crate) struct RequestHead {
     pub(crate) expects_continue: bool,
     /// The method is HEAD.
     pub(crate) is_head: bool,
-    /// The client says that its scheme is `https`, as only HTTP/2 can.
+    /// Its scheme is `https`: as a client of HTTP/2 says, else as `x-forwarded-proto` does.
     pub(crate) is_https: bool,
+    /// `x-forwarded-proto` is `https`, or says nothing that counts and the client has come by TLS.
+    pub(crate) came_by_https: bool,
 }
 
 /// What a request asks for in place of an answer. It is the last one on its connection, whatever

@@ -87,7 +87,6 @@ impl ServerStream {
         let call = &mut self.call;
         let mut text = call.buffer.take_block();
         head::append_request(request, self.recv.is_end_stream(), &mut text)?;
-        call.request.is_https = request.uri.scheme() == Some(&Scheme::HTTPS);
         call.buffer = Buffer::of(text);
         // The size was checked as that of a header list.
         let limits = Limits {
@@ -97,6 +96,8 @@ impl ServerStream {
         Ok(match call.request.parse(call.buffer.unread_mut(), limits) {
             Ok(Some(length)) => {
                 call.buffer.pin(length);
+                let scheme = request.uri.scheme();
+                call.take_scheme(scheme.map(|scheme| *scheme == Scheme::HTTPS));
                 Ok(())
             }
             Ok(None) => Err(Refused::bad("the head is incomplete")),

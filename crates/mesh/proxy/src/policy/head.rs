@@ -132,6 +132,7 @@ impl Call {
         };
         let mut edited = RequestHead {
             is_https: self.request.is_https,
+            came_by_https: self.request.came_by_https,
             ..RequestHead::default()
         };
         match edited.parse(&mut text, limits) {

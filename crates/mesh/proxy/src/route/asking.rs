@@ -33,6 +33,7 @@ pub(crate) fn meets(
         && conditions
             .presented
             .is_none_or(|wanted| wanted == asking.presented)
+        && !(conditions.came_by_http && asking.request.came_by_https)
         && conditions.query.iter().all(|one| one.is_met_by(query))
         && holds(&conditions.metadata, asking)
         && conditions.per_million.is_none_or(is_in)

@@ -15,6 +15,8 @@ pub struct Conditions {
     pub grpc: bool,
     /// `tls_context.presented`: whether the client must, or must not, have shown a certificate.
     pub presented: Option<bool>,
+    /// `require_tls` of the virtual host: the client must not have come by `https`.
+    pub(crate) came_by_http: bool,
     /// `dynamic_metadata`: what filters have found out.
     pub(crate) metadata: Vec<MetadataMatch>,
 }

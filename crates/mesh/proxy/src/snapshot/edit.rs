@@ -159,4 +159,6 @@ pub struct Redirect {
     pub rewrite: Option<PathRewrite>,
     /// `strip_query`.
     pub strips_query: bool,
+    /// A host that does not change keeps its port, whatever the scheme becomes.
+    pub keeps_host: bool,
 }

@@ -63,6 +63,7 @@ impl Forward {
     /// How long the first attempt may take.
     pub(crate) fn first_timeout(&self) -> Option<Duration> {
         let per_try = self.retry.as_ref().and_then(|retry| retry.per_try_timeout);
+        let per_try = per_try.filter(|time| self.timeout.is_none_or(|all| *time < all));
         per_try.or(self.timeout)
     }
 

@@ -12,7 +12,7 @@ pub struct RetryPolicy {
     pub on: RetryOn,
     /// `num_retries`.
     pub retries: u32,
-    /// `per_try_timeout`, if it is shorter than the route's timeout.
+    /// `per_try_timeout`; it holds where it is shorter than the time for all attempts.
     pub per_try_timeout: Option<Duration>,
     /// `per_try_idle_timeout`: how long nothing may move between the proxy and the endpoint.
     pub per_try_idle_timeout: Option<Duration>,

@@ -389,14 +389,12 @@ impl Tracer {
         // What a client says about itself is for an edge to say.
         let value = |name| request.fields.value(name, head).filter(|_| !finished.edge);
         let path = value(Name::XEnvoyOriginalPath).unwrap_or(request.target.path.get(head));
-        let scheme: &[u8] = if finished.secured.is_some() {
-            b"https"
-        } else {
-            b"http"
+        let scheme: &[u8] = match request.is_https {
+            true => b"https://",
+            false => b"http://",
         };
         url.clear();
-        url.extend_from_slice(value(Name::XForwardedProto).unwrap_or(scheme));
-        url.extend_from_slice(b"://");
+        url.extend_from_slice(scheme);
         url.extend_from_slice(request.target.authority.get(head));
         url.extend_from_slice(&path[..path.len().min(self.longest_path)]);
     }

@@ -561,7 +561,29 @@ pub(crate) fn retries() -> Vec<route::Route> {
                 policy.num_retries = Some(UInt32Value { value: 1 });
             }),
         ),
+        timed("/retry/timed/", 10, policy("unavailable", &one_second)),
+        timed("/retry/endless/", 0, policy("unavailable", &one_second)),
     ]
+}
+
+/// Each attempt has one second.
+fn one_second(policy: &mut route::RetryPolicy) {
+    policy.per_try_timeout = seconds(1);
+}
+
+fn seconds(seconds: i64) -> Option<protobuf::Duration> {
+    Some(protobuf::Duration { seconds, nanos: 0 })
+}
+
+/// A route whose attempts have so much time together, and no more than that where a client of gRPC wants it.
+#[expect(deprecated, reason = "istiod still says it here")]
+fn timed(path: &str, all: i64, policy: route::RetryPolicy) -> route::Route {
+    let mut action = to_cluster("h2");
+    action.prefix_rewrite = "/grpc/".to_owned();
+    action.retry_policy = Some(policy);
+    action.timeout = seconds(all);
+    action.max_grpc_timeout = seconds(all);
+    a_route(path_prefix(path), action)
 }
 
 fn retry_cases(add: &mut dyn FnMut(&str, &[&'static str], String)) {
@@ -595,6 +617,32 @@ fn retry_cases(add: &mut dyn FnMut(&str, &[&'static str], String)) {
         &outbound,
         get("/retry/asked/status/503", "x-again: 1\n"),
     );
+    // What each attempt is told of its time.
+    let grpc = "content-type: application/grpc\nte: trailers\n";
+    for (name, path) in [
+        ("timed", "/retry/timed/0"),
+        ("timed-unavailable", "/retry/timed/only/14"),
+        ("endless", "/retry/endless/0"),
+        ("endless-unavailable", "/retry/endless/only/14"),
+    ] {
+        add(&format!("retry-{name}"), &outbound, get(path, ""));
+        for (limit, told) in [
+            ("none", ""),
+            ("more", "grpc-timeout: 5S\n"),
+            ("less", "grpc-timeout: 300m\n"),
+            ("same", "grpc-timeout: 1S\n"),
+        ] {
+            let fields = format!("{grpc}{told}");
+            // What is left of less than one attempt has is chance.
+            if path.ends_with("/0") || matches!(limit, "none" | "more") {
+                add(
+                    &format!("retry-{name}-{limit}"),
+                    &outbound,
+                    get(path, &fields),
+                );
+            }
+        }
+    }
     let post = |path: &str| {
         let body = "content-length: 5\n";
         let request = get(path, body).replace("GET ", "POST ");
@@ -838,9 +886,21 @@ pub(crate) fn configuration(name: &str) -> Resource {
         domains: names(&["specific"]),
         ..host.clone()
     };
+    let secure = |name: &str, requirement: route::virtual_host::TlsRequirementType| {
+        let mut host = host.clone();
+        name.clone_into(&mut host.name);
+        host.domains = names(&[name, &format!("{name}:80")]);
+        host.require_tls = requirement.into();
+        host
+    };
+    let all = secure("secure", route::virtual_host::TlsRequirementType::All);
+    let external = secure(
+        "external",
+        route::virtual_host::TlsRequirementType::ExternalOnly,
+    );
     let config = route::RouteConfiguration {
         name: name.to_owned(),
-        virtual_hosts: vec![host, specific],
+        virtual_hosts: vec![host, specific, all, external],
         request_headers_to_add: fields(&[("x-order", "table", SET), ("x-list", "table", APPEND)]),
         request_headers_to_remove: names(&["x-gone-everywhere"]),
         response_headers_to_add: fields(&[
@@ -935,6 +995,52 @@ pub(crate) fn cases() -> Vec<Case> {
         let request = get(&format!("/redirect/{kind}/rest"), "");
         let with_port = request.replace("host: test", "host: test:80");
         add(&format!("redirect-{kind}"), &outbound, with_port);
+    }
+    // A proxy in front tells by which scheme its client has come, unless this one is the edge.
+    for (kind, proto) in [
+        ("https", "https"),
+        ("capitals", "HTTPS"),
+        ("http", "http"),
+        ("other", "ws"),
+    ] {
+        let field = format!("x-forwarded-proto: {proto}\n");
+        let host =
+            |to: &str, request: String| request.replace("host: test", &format!("host: {to}"));
+        for path in ["/redirect/none/rest", "/redirect/https/rest", "/created"] {
+            let name = path.replace('/', "-");
+            for port in ["test", "test:80", "test:443"] {
+                let name = format!("proto-{kind}{name}-{}", port.replace(':', "-"));
+                add(&name, &all, host(port, get(path, &field)));
+            }
+        }
+        let asked = format!("{field}x-scheme: 1\n");
+        add(&format!("proto-{kind}-when"), &all, get("/when", &asked));
+        add(
+            &format!("proto-{kind}-formats"),
+            &all,
+            get("/formats", &field),
+        );
+        add(&format!("proto-{kind}-to-h2"), &all, get("/h2/ok", &field));
+        for to in ["secure", "secure:80", "external"] {
+            let name = format!("proto-{kind}-{}", to.replace(':', "-"));
+            add(&name, &all, host(to, get("/exact", &field)));
+        }
+    }
+    for to in ["secure", "secure:80", "external"] {
+        let name = format!("tls-{}", to.replace(':', "-"));
+        let request =
+            |fields: &str| get("/exact", fields).replace("host: test", &format!("host: {to}"));
+        add(&name, &all, request(""));
+        add(
+            &format!("{name}-inside"),
+            &all,
+            request("x-envoy-internal: true\n"),
+        );
+        add(
+            &format!("{name}-from"),
+            &all,
+            request("x-forwarded-for: 10.1.2.3\n"),
+        );
     }
     for (name, fields) in [
         ("number", "x-number: -5\n"),

@@ -67,19 +67,42 @@ pub(super) fn check_trust_domain(text: &str) -> Result<(), String> {
     }
 }
 
+/// The longest template of a path.
+const MAX_TEMPLATE_BYTES: usize = 1024;
+
 pub(super) fn check_path(text: &str) -> Result<(), String> {
     if !text.contains(['{', '}']) {
         return check_wildcard(text);
     }
-    let rest = text.replace("{*}", "x").replace("{**}", "x");
-    if rest.contains(['{', '}', '*']) {
-        return Err(format!(
-            "`{text}`: a template has only `{{*}}` and `{{**}}`, and no `*` besides"
+    let refused = |reason: &str| Err(format!("`{text}`: {reason}"));
+    if text.len() > MAX_TEMPLATE_BYTES {
+        return refused(&format!(
+            "a template has at most {MAX_TEMPLATE_BYTES} bytes"
         ));
     }
+    let rest = text.replace("{*}", "x").replace("{**}", "x");
+    if rest.contains(['{', '}', '*']) {
+        return refused("a template has only `{*}` and `{**}`, and no `*` besides");
+    }
+    let Some(path) = text.strip_prefix('/') else {
+        return refused("a template begins with `/`");
+    };
     let last = text.find("{**}").map(|at| &text[at + 4..]);
     if last.is_some_and(|after| after.contains(['/', '{'])) {
-        return Err(format!("`{text}`: `{{**}}` must be the last part"));
+        return refused("`{**}` must be the last part");
+    }
+    for segment in path.split('/') {
+        let suffix = segment.strip_prefix("{**}");
+        let suffix = suffix.or(segment.strip_prefix("{*}")).unwrap_or(segment);
+        if suffix.contains('{') {
+            return refused("`{*}` and `{**}` stand where a segment begins, and once in each");
+        }
+        let valid = |c: char| c.is_ascii_alphanumeric() || "._~%!$&'()+,;:@=-".contains(c);
+        if let Some(other) = suffix.chars().find(|c| !valid(*c)) {
+            return refused(&format!(
+                "no path has `{other}`, write it as `%` and two digits"
+            ));
+        }
     }
     Ok(())
 }

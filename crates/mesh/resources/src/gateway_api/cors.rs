@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::items_up_to;
 use crate::string_match::StringMatch;
-use crate::view::{Shape, View, is_token};
+use crate::values::is_token;
+use crate::view::{Shape, View};
 use crate::virtual_service::CorsPolicy;
 
 pub(super) fn read(view: &View<'_>) -> Option<CorsPolicy> {

@@ -168,8 +168,8 @@ impl Filters {
 
     fn add(&mut self, view: &View<'_>, (kind, namespace): (&str, &str)) -> Option<()> {
         match kind {
-            "RequestHeaderModifier" => self.headers.request = read_headers(view)?,
-            "ResponseHeaderModifier" => self.headers.response = read_headers(view)?,
+            "RequestHeaderModifier" => self.headers.request = read_headers(view, true)?,
+            "ResponseHeaderModifier" => self.headers.response = read_headers(view, false)?,
             "RequestRedirect" => self.redirect = Some(Redirection::read(view)?),
             "URLRewrite" => self.rewrite = Some(UrlRewrite::read(view)?),
             "RequestMirror" => self.mirrors.push(RequestMirror::read(view, namespace)?),
@@ -179,7 +179,7 @@ impl Filters {
     }
 }
 
-fn read_headers(view: &View<'_>) -> Option<HeaderOperations> {
+fn read_headers(view: &View<'_>, of_requests: bool) -> Option<HeaderOperations> {
     const OPERATIONS: Shape = Shape {
         known: &["set", "add", "remove"],
         refused: &[],
@@ -190,10 +190,15 @@ fn read_headers(view: &View<'_>) -> Option<HeaderOperations> {
     };
     let object = view.object(&OPERATIONS)?;
     let fields = |name: &str| -> Option<Vec<(String, String)>> {
+        let is_set = name == "set";
         let field = |view: &View<'_>| {
             let object = view.object(&FIELD)?;
-            let name = object.require("name")?.header_name()?;
-            Some((name, object.require("value")?.header_value()?))
+            let (name, value) = (object.require("name")?, object.require("value")?);
+            let key = name.some_text()?.to_ascii_lowercase();
+            if key == "host" && is_set && of_requests {
+                return Some((key, value.authority()?));
+            }
+            Some((name.changed_header()?, value.header_value()?))
         };
         let items = items_up_to(&object, name, 16);
         items.iter().map(field).collect()
@@ -203,14 +208,9 @@ fn read_headers(view: &View<'_>) -> Option<HeaderOperations> {
         add: fields("add")?,
         remove: items_up_to(&object, "remove", 16)
             .iter()
-            .map(View::header_name)
+            .map(View::changed_header)
             .collect::<Option<_>>()?,
     };
-    let added = operations.add.iter().map(|(name, _)| name);
-    if added.chain(&operations.remove).any(|name| name == "host") {
-        object.fail("a request has one `host`, which can be `set` only");
-        return None;
-    }
     Some(operations)
 }
 

@@ -3,6 +3,8 @@ use std::time::Duration;
 use super::provider::{read_path, read_service};
 use crate::diagnostic::At;
 use crate::host::Host;
+use crate::node::Key;
+use crate::values::{check_fixed_value, check_header_name};
 use crate::view::{Object, Shape, View};
 
 /// A service that AuthorizationPolicies of `CUSTOM` ask: `envoyExtAuthzGrpc` or `envoyExtAuthzHttp`.
@@ -115,11 +117,7 @@ impl Authorizer {
         let http = HttpAuthorizer {
             path_prefix: path_prefix.unwrap_or_default(),
             told: texts("includeRequestHeadersInCheck"),
-            added: added
-                .map(View::text_map)
-                .unwrap_or_default()
-                .into_iter()
-                .collect(),
+            added: added.map(read_added).unwrap_or_default(),
             upstream: texts("headersToUpstreamOnAllow"),
             denied: texts("headersToDownstreamOnDeny"),
             allowed: texts("headersToDownstreamOnAllow"),
@@ -158,6 +156,18 @@ impl Authorizer {
             at: At(object.view().at()),
         })
     }
+}
+
+/// Headers with fixed values, by name.
+fn read_added(view: &View<'_>) -> Vec<(String, String)> {
+    let entries = view.entries().into_iter();
+    let header = |(key, value): (&Key, View<'_>)| {
+        let name = value.checked(key.text.clone(), check_header_name)?;
+        Some((name, value.checked(value.text()?, check_fixed_value)?))
+    };
+    let mut headers: Vec<_> = entries.filter_map(header).collect();
+    headers.sort();
+    headers
 }
 
 impl CheckedBody {

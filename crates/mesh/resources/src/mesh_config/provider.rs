@@ -7,6 +7,7 @@ use super::local_limit::LimitProvider;
 use super::quota::QuotaProvider;
 use crate::diagnostic::At;
 use crate::host::Host;
+use crate::values::check_fixed_value;
 use crate::view::{Ignored, Object, Shape, View};
 
 /// Something that telemetry can go to.
@@ -309,9 +310,9 @@ fn read_headers(object: &Object<'_>, field: &str) -> Option<Vec<(String, String)
     let mut headers = Vec::new();
     for view in object.items(field) {
         let header = view.object(&HEADER)?;
-        let name = header.require("name")?.some_ascii()?;
-        let value = header.require("value")?.some_ascii()?;
-        headers.push((name.to_ascii_lowercase(), value));
+        let name = header.require("name")?.header_name()?;
+        let value = header.require("value")?;
+        headers.push((name, value.checked(value.some_ascii()?, check_fixed_value)?));
     }
     Some(headers)
 }

@@ -1,7 +1,8 @@
 use super::{GatewayRef, read_gateways};
 use crate::meta::Labels;
 use crate::string_match::StringMatch;
-use crate::view::{Object, Shape, View, is_token};
+use crate::values::is_token;
+use crate::view::{Object, Shape, View};
 
 /// A condition on a request: all its parts must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use crate::string_match::StringMatch;
-use crate::view::{Object, Shape, View, is_token};
+use crate::values::is_token;
+use crate::view::{Object, Shape, View};
 
 /// `CorsPolicy`: which pages of other origins may read answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

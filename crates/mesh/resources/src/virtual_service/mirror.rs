@@ -14,6 +14,9 @@ pub struct Mirror {
 /// As if nothing was said: all of them.
 const ALL: u32 = 1_000_000;
 
+/// The most copies that proxies make of one request.
+const MOST: usize = 16;
+
 /// Reads `mirror` and `mirrors`; what gets no request is left out.
 pub(super) fn read(object: &Object<'_>, namespace: &str) -> Option<Vec<Mirror>> {
     const MIRROR: Shape = Shape {
@@ -52,5 +55,11 @@ pub(super) fn read(object: &Object<'_>, namespace: &str) -> Option<Vec<Mirror>> 
         });
     }
     mirrors.retain(|mirror| mirror.share > 0);
+    if mirrors.len() > MOST {
+        object.fail(format!(
+            "requests are mirrored to at most {MOST} destinations"
+        ));
+        return None;
+    }
     Some(mirrors)
 }

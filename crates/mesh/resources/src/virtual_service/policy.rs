@@ -1,6 +1,8 @@
 use std::time::Duration;
 
-use crate::view::{Object, Shape, View, is_token};
+use crate::string_match::check_regex;
+use crate::values::{check_changed_header, check_substitution};
+use crate::view::{Object, Shape, View};
 
 /// What is changed about the headers of one direction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,7 +25,15 @@ pub struct Headers {
 }
 
 impl HeaderOperations {
-    fn read(view: &View<'_>) -> Option<Self> {
+    fn of_requests(view: &View<'_>) -> Option<Self> {
+        Self::read(view, true)
+    }
+
+    fn of_responses(view: &View<'_>) -> Option<Self> {
+        Self::read(view, false)
+    }
+
+    fn read(view: &View<'_>, may_set_host: bool) -> Option<Self> {
         const OPERATIONS: Shape = Shape {
             known: &["set", "add", "remove"],
             refused: &[],
@@ -32,11 +42,12 @@ impl HeaderOperations {
         let fields = |name: &str| -> Vec<(String, String)> {
             let entries = object.get(name).map(View::entries).unwrap_or_default();
             let field = |(key, value): (&crate::node::Key, View<'_>)| {
-                if !is_token(&key.text) {
-                    value.fail(format!("`{}` is no header name", key.text));
-                    return None;
+                let key = key.text.to_ascii_lowercase();
+                if may_set_host && name == "set" && key == "host" {
+                    return Some((key, value.authority()?));
                 }
-                Some((key.text.to_ascii_lowercase(), value.header_value()?))
+                let key = value.checked(key, check_changed_header)?;
+                Some((key, value.header_value()?))
             };
             entries.into_iter().filter_map(field).collect()
         };
@@ -46,7 +57,7 @@ impl HeaderOperations {
             remove: object
                 .items("remove")
                 .iter()
-                .filter_map(View::header_name)
+                .filter_map(View::changed_header)
                 .collect(),
         })
     }
@@ -54,7 +65,10 @@ impl HeaderOperations {
     /// Takes what is set for `host`: that is no header, but where the request goes.
     fn take_host(&mut self) -> Option<String> {
         let at = self.set.iter().position(|(name, _)| name == "host")?;
-        Some(self.set.remove(at).1)
+        let (_, host) = self.set.remove(at);
+        // It may have been written in capitals too.
+        self.set.retain(|(name, _)| name != "host");
+        Some(host)
     }
 }
 
@@ -67,10 +81,10 @@ impl Headers {
         let object = view.object(&HEADERS)?;
         let headers = Self {
             request: object
-                .optional("request", HeaderOperations::read)?
+                .optional("request", HeaderOperations::of_requests)?
                 .unwrap_or_default(),
             response: object
-                .optional("response", HeaderOperations::read)?
+                .optional("response", HeaderOperations::of_responses)?
                 .unwrap_or_default(),
         };
         Some(headers)
@@ -107,14 +121,21 @@ impl Rewrite {
         let regex = match object.get("uriRegexRewrite") {
             Some(view) => {
                 let object = view.object(&REGEX)?;
-                let pattern = object.require("match")?.some_ascii()?;
-                Some((pattern, object.require("rewrite")?.text()?))
+                let matched = object.require("match")?;
+                let pattern = check_regex(matched, matched.some_ascii()?)?;
+                let by = object.require("rewrite")?;
+                let text = by.text()?;
+                if let Err(reason) = check_substitution(&pattern, &text) {
+                    by.fail(reason);
+                    return None;
+                }
+                Some((pattern, text))
             }
             None => None,
         };
         let rewrite = Self {
-            uri: object.optional("uri", View::some_ascii)?,
-            authority: object.optional("authority", View::some_ascii)?,
+            uri: object.optional("uri", View::some_graphic)?,
+            authority: object.optional("authority", View::authority)?,
             regex,
         };
         if rewrite.uri.is_some() && rewrite.regex.is_some() {
@@ -192,11 +213,11 @@ impl Redirect {
         ];
         let keeps_port = object.optional("derivePort", |view| view.choice(&ports))?;
         Some(Self {
-            uri: object.optional("uri", View::some_ascii)?,
-            prefix: object.optional("prefixRewrite", View::some_ascii)?,
+            uri: object.optional("uri", View::some_graphic)?,
+            prefix: object.optional("prefixRewrite", View::some_graphic)?,
             keeps_port: keeps_port.unwrap_or(false),
-            authority: object.optional("authority", View::some_ascii)?,
-            scheme: object.optional("scheme", View::some_ascii)?,
+            authority: object.optional("authority", View::some_graphic)?,
+            scheme: object.optional("scheme", View::some_graphic)?,
             regex: None,
             port: object.optional("port", View::port)?,
             derives_port: false,
@@ -293,8 +314,8 @@ fn is_reason(name: &str) -> bool {
         "internal",
         "reset-before-request",
     ];
-    let is_status =
-        |name: &str| name.len() == 3 && name.parse::<u16>().is_ok_and(|code| code >= 100);
+    let is_code = |code: u16| (100..600).contains(&code);
+    let is_status = |name: &str| name.len() == 3 && name.parse().is_ok_and(is_code);
     NAMES.contains(&name) || is_status(name)
 }
 

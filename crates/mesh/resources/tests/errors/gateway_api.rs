@@ -317,7 +317,7 @@ const CASES: &[(&str, &str, &str)] = &[
     (
         "HTTPRoute",
         "{rules: [{filters: [{type: RequestHeaderModifier, requestHeaderModifier: {remove: [Host]}}]}]}",
-        "a request has one `host`, which can be `set` only",
+        "`Host` says where a request goes: it can be `set` for requests only",
     ),
     (
         "HTTPRoute",

@@ -28,7 +28,8 @@ pub(super) fn of_requests(
             Err(flaw) => flaws.push(flaw),
         }
     }
-    let retries = rule.retries.clone().unwrap_or_default();
+    let retries = rule.retries.clone();
+    let retries = retries.unwrap_or_else(|| lookup.index.mesh().retries.clone());
     // Without another attempt there is one time only, the shorter one.
     let timeout = match (retries.attempts, rule.timeout, rule.backend_timeout) {
         (0, all, one) => one.or(all),
@@ -40,7 +41,7 @@ pub(super) fn of_requests(
         action: action(rule, condition, &destinations),
         timeout,
         retries: Some(Retries {
-            per_try_timeout: rule.backend_timeout,
+            per_try_timeout: rule.backend_timeout.or(retries.per_try_timeout),
             ..retries.clone()
         }),
         fault: None,

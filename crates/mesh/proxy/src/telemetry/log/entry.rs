@@ -220,7 +220,7 @@ impl<'a> Entry<'a> {
                 let sent = header(request.sent, "host");
                 sent.unwrap_or_else(|| target.authority.get(request.text))
             }
-            RequestField::Scheme if self.secured.is_some() || request.head.is_https => b"https",
+            RequestField::Scheme if request.head.is_https => b"https",
             RequestField::Scheme => b"http",
             RequestField::Line(Name::XRequestId) => return request.id,
             RequestField::Line(_) if !request.sent.is_empty() => {
