@@ -30,6 +30,8 @@ use crate::worker::Worker;
 #[derive(Clone, Copy, Debug)]
 struct Arrival {
     peer: SocketAddr,
+    /// The other end of the connection, whoever it speaks for.
+    direct: SocketAddr,
     /// Where the client wanted to go, if it was redirected.
     original: Option<SocketAddr>,
     /// The address of the socket.
@@ -68,6 +70,7 @@ pub(crate) fn take(
     view.stats.cx_total.increment();
     let arrival = Arrival {
         peer,
+        direct: peer,
         original,
         local,
     };
@@ -98,6 +101,7 @@ impl Arrival {
     ) -> Option<&'a Rc<ChainView>> {
         let ends = Ends {
             client: self.peer,
+            direct: self.direct,
             destination: *self.destination(),
             sniffed,
         };
@@ -194,7 +198,7 @@ async fn look_and_serve(
     arrival: Arrival,
 ) {
     let registered = Registered::new(&worker, &view);
-    let direct = arrival.peer;
+    let direct = arrival.direct;
     // Boxed, so that a connection at work does not hold the memory for it.
     let ready = Box::pin(secure((&worker, &registered), &view, stream, arrival)).await;
     let Some((chain, stream, ends, server_name)) = ready else {

@@ -91,6 +91,7 @@ impl Explainer {
         };
         let ends = Ends {
             client: asked.from,
+            direct: asked.from,
             destination: asked.to,
             sniffed: &sniffed,
         };

@@ -70,6 +70,8 @@ impl Cidr {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ends<'a> {
     pub(crate) client: SocketAddr,
+    /// The client, or who speaks for it.
+    pub(crate) direct: SocketAddr,
     pub(crate) destination: SocketAddr,
     pub(crate) sniffed: &'a Sniffed,
 }
@@ -92,7 +94,7 @@ const CRITERIA: [Fit; 9] = [
         Some(is_tls) => (is_tls == ends.sniffed.is_tls).then_some(1),
     },
     |chain, ends| first_protocol(&chain.application_protocols, &ends.sniffed.protocols),
-    |chain, ends| longest(&chain.direct_source_prefix_ranges, ends.client.ip()),
+    |chain, ends| longest(&chain.direct_source_prefix_ranges, ends.direct.ip()),
     |chain, ends| match chain.source_type {
         SourceType::Any => Some(0),
         SourceType::SameIpOrLoopback => is_local(ends).then_some(1),
@@ -113,6 +115,7 @@ pub(crate) fn select<'a>(
     let ends = Ends {
         sniffed: ends.sniffed,
         client: canonical(ends.client),
+        direct: canonical(ends.direct),
         destination: canonical(ends.destination),
     };
     let mut left: SmallVec<[(usize, &ChainMatch); 16]> = chains.enumerate().collect();
@@ -220,6 +223,7 @@ mod tests {
         let chains = |chains: Vec<ChainMatch>, client: &str, destination: &str| {
             let ends = Ends {
                 client: client.parse().expect("an address"),
+                direct: client.parse().expect("an address"),
                 destination: destination.parse().expect("an address"),
                 sniffed: &Sniffed::default(),
             };
@@ -374,11 +378,35 @@ mod tests {
             };
             let ends = Ends {
                 client: "10.9.9.9:40000".parse().expect("an address"),
+                direct: "10.9.9.9:40000".parse().expect("an address"),
                 destination: "10.0.0.1:80".parse().expect("an address"),
                 sniffed: &sniffed,
             };
             let got = select(chains.iter(), &ends);
             assert_eq!(got, expected, "{sniffed:?}: {chains:#?}");
         }
+    }
+
+    #[test]
+    fn who_speaks_for_a_client_is_another_one() {
+        let block = |text: &str| vec![cidr(text)];
+        let chains = [
+            ChainMatch {
+                direct_source_prefix_ranges: block("10.0.0.0/8"),
+                ..ChainMatch::default()
+            },
+            ChainMatch {
+                direct_source_prefix_ranges: block("127.0.0.0/8"),
+                source_prefix_ranges: block("10.0.0.0/8"),
+                ..ChainMatch::default()
+            },
+        ];
+        let ends = Ends {
+            client: "10.1.2.3:1000".parse().expect("an address"),
+            direct: "127.0.0.1:1000".parse().expect("an address"),
+            destination: "10.0.0.1:80".parse().expect("an address"),
+            sniffed: &Sniffed::default(),
+        };
+        assert_eq!(select(chains.iter(), &ends), Some(1));
     }
 }

@@ -132,7 +132,7 @@ async fn behind(filter: HttpFilter) -> (Agent, SocketAddr, Origin, SocketAddr) {
 
 #[tokio::test]
 async fn a_body_that_looks_like_a_request_stays_a_body_whatever_the_service_says() {
-    let (agent, admin, origin, at) = behind(asking_over_http(None)).await;
+    let (agent, admin, origin, at) = Box::pin(behind(asking_over_http(None))).await;
 
     let hidden = "GET /hidden HTTP/1.1\r\nhost: test\r\n\r\n";
     let length = hidden.len();
@@ -184,7 +184,7 @@ async fn nobody_decides_about_a_part_of_a_body_that_is_to_be_whole() {
     };
     for filter in [asking_over_http(Some(whole)), buffer] {
         let name = filter.name.clone();
-        let (agent, _, origin, at) = behind(filter).await;
+        let (agent, _, origin, at) = Box::pin(behind(filter)).await;
         // Each byte takes twenty on the wire, which is more than is kept for one.
         for (count, status) in [(100, 200), (6000, 413)] {
             let chunks = "000000000000001\r\nx\r\n".repeat(count);
