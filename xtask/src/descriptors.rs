@@ -62,6 +62,8 @@ const PACKAGES: &[&str] = &[
     "extensions/request_id/uuid/v3",
     "extensions/retry/host/previous_hosts/v3",
     "extensions/retry/priority/previous_priorities/v3",
+    "extensions/tracers/opentelemetry/resource_detectors/v3",
+    "extensions/tracers/opentelemetry/samplers/v3",
     "extensions/transport_sockets/proxy_protocol/v3",
     "extensions/transport_sockets/raw_buffer/v3",
     "extensions/transport_sockets/tls/v3",
@@ -76,7 +78,7 @@ const ROOTS: &[&str] = &[
     "googleapis",
     "protoc-gen-validate",
     "xds",
-    "cel-spec",
+    "cel-spec/proto",
     "client_model",
     "opentelemetry-proto",
 ];
