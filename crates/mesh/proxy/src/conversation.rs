@@ -296,6 +296,8 @@ impl<'a> Conversation<'a> {
                 return Ok(true);
             }
             self.interims.add(length).map_err(Failure::Protocol)?;
+            // As with Envoy the response has begun.
+            self.exchange.retries = false;
             // HTTP/1.0 knows no interim responses (RFC 9110 §15.2).
             if client.call.request.minor_version == 1 {
                 let head = &self.upstream.buffer.unread()[..length];

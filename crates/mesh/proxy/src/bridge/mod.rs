@@ -323,6 +323,8 @@ impl<'a> Bridge<'a> {
             *progress = true;
             if self.client.call().response.is_interim() {
                 self.interims.add(text.len()).map_err(Failure::Protocol)?;
+                // As with Envoy the response has begun.
+                self.exchange.retries = false;
                 self.client.send_interim(text);
                 continue;
             }
