@@ -9,6 +9,7 @@ mod attribute;
 mod evaluate;
 mod lex;
 mod parse;
+pub mod re2;
 
 use std::borrow::Cow;
 use std::fmt;

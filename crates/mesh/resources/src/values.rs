@@ -1,8 +1,9 @@
 //! Values that go to proxies as they are written. A proxy refuses all of a listener, or all routes of a port, for one of
 //! them that it does not take: so they are checked where they are read.
 
-use regex::RegexBuilder;
-use regex::bytes::RegexBuilder as BytesBuilder;
+use periplus_cel::re2::translated;
+use regex::Regex;
+use regex::bytes::RegexBuilder;
 
 /// The longest regular expression, as in Istio.
 const MAX_REGEX_BYTES: usize = 1024;
@@ -184,16 +185,14 @@ pub(crate) fn check_regex(text: &str) -> Result<(), String> {
         ));
     }
     // By itself first: with the anchors around it `a)(b` would be one.
-    let alone = RegexBuilder::new(text)
-        .size_limit(MAX_COMPILED_BYTES)
-        .build();
-    let whole = || {
-        BytesBuilder::new(&format!(r"\A(?:{text})\z"))
+    let compiled = Regex::new(text).and_then(|_| {
+        let whole = translated(text).map_err(regex::Error::Syntax)?;
+        RegexBuilder::new(&format!(r"\A(?:{whole})\z"))
             .size_limit(MAX_COMPILED_BYTES)
             .build()
-    };
-    match alone.map(|_| ()).and_then(|()| whole().map(|_| ())) {
-        Ok(()) => Ok(()),
+    });
+    match compiled {
+        Ok(_) => Ok(()),
         Err(regex::Error::CompiledTooBig(_)) => Err(format!(
             "`{text}` takes more memory than proxies give an expression: repeat less in it"
         )),
@@ -208,10 +207,7 @@ pub(crate) fn check_regex(text: &str) -> Result<(), String> {
 
 /// What becomes of what an expression has matched, in RE2's notation: `\1` is its first group, `\\` a backslash.
 pub(crate) fn check_substitution(pattern: &str, text: &str) -> Result<(), String> {
-    let groups = RegexBuilder::new(pattern)
-        .size_limit(MAX_COMPILED_BYTES)
-        .build()
-        .map_or(0, |compiled| compiled.captures_len());
+    let groups = Regex::new(pattern).map_or(0, |compiled| compiled.captures_len());
     let mut rest = text.chars();
     while let Some(next) = rest.next() {
         if next != '\\' {

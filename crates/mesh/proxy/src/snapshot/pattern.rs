@@ -1,5 +1,6 @@
 //! Regular expressions, and how the conditions of a route compare.
 
+use periplus_cel::re2::translated;
 use regex::bytes::{Regex, RegexBuilder};
 use regex_syntax::ast::parse::Parser;
 
@@ -31,10 +32,7 @@ impl Pattern {
         let mut rest = source.chars();
         while let Some(next) = rest.next() {
             let literal = match next {
-                // But for `\<` and `\>`, the ends of words.
-                '\\' => rest
-                    .next()
-                    .filter(|next| next.is_ascii_punctuation() && !matches!(next, '<' | '>')),
+                '\\' => rest.next().filter(char::is_ascii_punctuation),
                 '.' | '+' | '*' | '?' | '(' | ')' | '[' | ']' | '{' | '}' | '^' | '$' | '|' => None,
                 plain => Some(plain),
             };
@@ -54,7 +52,7 @@ impl Pattern {
 
     /// Compiles an expression; the error says what is wrong with it.
     pub fn new(source: &str) -> Result<Self, String> {
-        let compiled = RegexBuilder::new(&whole(source)?)
+        let compiled = RegexBuilder::new(&whole(&translated(source)?)?)
             .size_limit(SIZE_LIMIT)
             .build()
             .map_err(|error| error.to_string())?;
@@ -120,7 +118,7 @@ impl Replacement {
     /// Compiles an expression and what replaces its matches, in RE2's notation (`\\1` is the first group, `\\\\`
     /// a backslash); the error says what is wrong.
     pub fn new(source: &str, substitution: &str) -> Result<Self, String> {
-        let compiled = RegexBuilder::new(source)
+        let compiled = RegexBuilder::new(&translated(source)?)
             .size_limit(SIZE_LIMIT)
             .build()
             .map_err(|error| error.to_string())?;
@@ -411,5 +409,37 @@ mod tests {
         assert!(Pattern::new("(").is_err());
         assert!(Pattern::new("a)?(").is_err());
         assert!(Pattern::new("(a{1000}){1000}").is_err());
+    }
+
+    #[test]
+    fn expressions_are_those_of_re2() {
+        for (source, text, expected) in [
+            (r"\d+", "42", true),
+            (r"\d", "٣", false),
+            (r"\D", "٣", true),
+            (r"\w", "é", false),
+            (r"[^\w]", "é", true),
+            (r"[\w\s-]+", "a b-c", true),
+            (r"[\W]", "é", true),
+            (r"\s", "\u{b}", false),
+            (r"\S", "\u{a0}", true),
+            (r"a\bé", "aé", true),
+            (r"a\B.", "aé", false),
+            (r"\<a\>", "<a>", true),
+            (r"\<+", "<<", true),
+            // Texts are characters all the same.
+            ("é.", "é€", true),
+            ("[é-ï]", "ê", true),
+            (r"\pL", "é", true),
+        ] {
+            let pattern = Pattern::new(source).expect("valid");
+            assert_eq!(
+                pattern.matches(text.as_bytes()),
+                expected,
+                "{source} {text}"
+            );
+        }
+        let replacement = Replacement::new(r"\w", "x").expect("valid");
+        assert_eq!(replacement.apply("aé".as_bytes()), "xé".as_bytes());
     }
 }

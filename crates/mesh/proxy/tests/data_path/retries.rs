@@ -278,3 +278,25 @@ fn the_time_for_an_attempt_is_over_when_its_response_begins() {
     assert_eq!(mesh.stat("cluster.app.upstream_rq_timeout"), 1);
     assert_eq!(origin.received().len(), 1);
 }
+
+/// Whoever has got a part of a response gets the rest of the same one.
+#[test]
+fn interim_responses_end_retries() {
+    for is_bridged in [false, true] {
+        let origin = Origin::new(|_| {
+            let hints = b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
+            Some([hints, UNAVAILABLE].concat())
+        });
+        let mut policy = policy(2);
+        if is_bridged {
+            policy.per_try_idle_timeout = Some(Duration::from_secs(10));
+        }
+        let mesh = mesh(&origin, policy);
+        let mut client = mesh.client();
+        client.send("GET / HTTP/1.1\r\nhost: h\r\n\r\n");
+        let hints = client.head().expect("interim");
+        assert!(hints.starts_with("HTTP/1.1 103 "), "{hints}");
+        assert_eq!(client.response(false).expect("final").status, 503);
+        assert_eq!(origin.received().len(), 1);
+    }
+}

@@ -56,6 +56,7 @@ fn with_entry<T>(run: impl FnOnce(Entry<'_>) -> T) -> T {
         protocol: Some("HTTP/1.1"),
         response: b"HTTP/1.1 200 OK\r\nserver: envoy\r\nX-Envoy-Upstream-Service-Time: 3\r\n\r\n",
         trailers: b"grpc-status: 0\r\n",
+        grpc: Some(0),
         status: 200,
         details: Some("via_upstream"),
         received: 7,
