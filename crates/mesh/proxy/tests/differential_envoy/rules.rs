@@ -576,6 +576,7 @@ fn seconds(seconds: i64) -> Option<protobuf::Duration> {
 }
 
 /// A route whose attempts have so much time together, and no more than that where a client of gRPC wants it.
+#[expect(deprecated, reason = "control planes still say it in this form")]
 fn timed(path: &str, all: i64, policy: route::RetryPolicy) -> route::Route {
     let mut action = to_cluster("h2");
     action.prefix_rewrite = "/grpc/".to_owned();
