@@ -231,7 +231,7 @@ pub(crate) fn all() -> Vec<Case> {
     );
     for (name, headers) in [
         ("none", String::new()),
-        ("sampled", traceparent.clone()),
+        ("sampled", traceparent),
         (
             "unsampled",
             format!("traceparent: 00-{TRACE_ID}-{SPAN_ID}-00\n"),
