@@ -127,6 +127,9 @@ pub(crate) async fn wait_for_body(
             let deadlines = [request, stream, idle];
             call.timer.set_at(deadlines.into_iter().flatten().min());
             ready!(call.timer.poll_passed(|| call.worker.clock.now(), cx));
+            if call.worker.timers.is_cut() {
+                return Poll::Ready(Err(Failure::Ending));
+            }
             let request_complete = false;
             if passed(stream) {
                 return Poll::Ready(Err(Failure::StreamTimeout { request_complete }));

@@ -680,3 +680,17 @@ fn a_body_that_trickles_in_is_looked_at_once() {
     assert_eq!(client.response(false).expect("an answer").text(), "fine");
     assert_eq!(origin.last().body, expected);
 }
+
+#[test]
+fn a_body_that_a_filter_waits_for_keeps_no_proxy_from_ending() {
+    let origin = Origin::saying("fine");
+    let mesh = behind_buffer(&origin, 1000, |_| ());
+    let mut client = mesh.client();
+    client.send("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 8\r\n\r\nb");
+    mesh.wait_stat("http.test.downstream_rq_active", 1);
+    let begin = Instant::now();
+    mesh.shutdown(Duration::from_millis(300));
+    assert!(begin.elapsed() < DEADLINE / 2, "{:?}", begin.elapsed());
+    assert!(client.is_closed());
+    assert_eq!(origin.received().len(), 0);
+}
