@@ -119,7 +119,8 @@ pub(crate) fn is_known_flag(name: &str) -> bool {
 /// What was said, whatever the request was, else what the HTTP status says to a client of gRPC: an answer of 200 that says
 /// nothing of gRPC is no success.
 pub(super) fn grpc_status_of(entry: &Entry<'_>) -> u32 {
-    let in_head = || GrpcStatus::in_lines(entry.response)?.number();
-    let said = entry.grpc.or_else(in_head);
+    let of = |lines| GrpcStatus::in_lines(lines)?.number();
+    let said = entry.grpc.or_else(|| of(entry.trailers));
+    let said = said.or_else(|| of(entry.response));
     said.unwrap_or(grpc::status_of(entry.status).into())
 }
