@@ -50,13 +50,6 @@ pub(super) struct Carried {
     pub(super) to_client: u64,
 }
 
-/// What came of a connection.
-#[derive(Debug)]
-pub(super) struct Relayed {
-    pub(super) end: End,
-    pub(super) carried: Carried,
-}
-
 /// One direction.
 #[derive(Debug)]
 struct Direction {
@@ -150,7 +143,7 @@ impl Direction {
 
 impl Session {
     /// Passes bytes on until both sides have ended.
-    pub(super) async fn relay(&mut self, cluster: &ClusterState, upstream: Upstream) -> Relayed {
+    pub(super) async fn relay(&mut self, cluster: &ClusterState, upstream: Upstream) -> Carried {
         let mut conversation = self.converse(cluster, upstream);
         let end = poll_fn(|cx| conversation.poll(cx)).await;
         conversation.finish(end)
@@ -327,7 +320,9 @@ impl Conversation<'_> {
         self.told = Some(Carried::default());
     }
 
-    fn finish(mut self, end: End) -> Relayed {
+    fn finish(mut self, end: End) -> Carried {
+        // Before its other end is told of: with it goes how it has ended.
+        self.session.end(end);
         self.tell_peer(true);
         self.count();
         match end {
@@ -341,9 +336,6 @@ impl Conversation<'_> {
             let block = direction.buffer.take_block();
             self.session.worker.blocks.give_back(block);
         }
-        Relayed {
-            end,
-            carried: self.counted,
-        }
+        self.counted
     }
 }

@@ -150,11 +150,7 @@ impl Session {
         // Boxed, so that a connection at work does not hold the memory for it.
         let connecting = Box::pin(timers.unless_cut(self.connect(&cluster)));
         match connecting.await.flatten() {
-            Some(upstream) => {
-                let relayed = self.relay(&cluster, upstream).await;
-                self.end(relayed.end);
-                carried = relayed.carried;
-            }
+            Some(upstream) => carried = self.relay(&cluster, upstream).await,
             None => self.begin_count(Some(&cluster), None),
         }
         self.record(Some(&cluster), carried);
@@ -165,7 +161,8 @@ impl Session {
         self.view.clusters[choice].clone()
     }
 
-    fn end(&mut self, end: End) {
+    /// Notes how bytes have come to no longer be passed on.
+    pub(super) fn end(&mut self, end: End) {
         let stats = &self.view.stats;
         match end {
             End::Complete | End::Drained | End::Cut => {}
