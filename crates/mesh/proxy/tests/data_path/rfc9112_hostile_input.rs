@@ -634,7 +634,7 @@ fn a_body_that_a_filter_waits_for_has_as_much_time_as_any() {
     let begun = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 8\r\n\r\nb";
     // Nothing moves.
     let mesh = behind_buffer(&origin, 1000, move |manager| {
-        manager.stream_idle_timeout = half
+        manager.stream_idle_timeout = half;
     });
     let mut client = mesh.client();
     client.send(begun);
@@ -649,7 +649,9 @@ fn a_body_that_a_filter_waits_for_has_as_much_time_as_any() {
     assert_eq!(client.response(false).expect("an answer").text(), "fine");
     assert_eq!(origin.last().body, b"begunbod");
     // The whole request may take no longer, whatever moves.
-    let mesh = behind_buffer(&origin, 1000, move |manager| manager.request_timeout = half);
+    let mesh = behind_buffer(&origin, 1000, move |manager| {
+        manager.request_timeout = half;
+    });
     let mut client = mesh.client();
     client.send(begun);
     for byte in "egunb".chars() {
