@@ -122,13 +122,20 @@ function focusPanel(): boolean {
   return panel !== null && document.activeElement === panel;
 }
 
+/** False while the row is not on the page: then the next frame has it. */
+function focusRow(): boolean {
+  const row = document.querySelector<HTMLElement>('.row.selected');
+  row?.focus();
+  return row !== null && document.activeElement === row;
+}
+
 /** From the panel back to the row; from a row to no selection. */
 function escape(model: TraceModel): boolean {
   const focus = document.activeElement;
   if (focus?.matches('input, select') || focus?.closest('dialog')) return false;
   if (focus?.closest('.side-panel') && model.selected.value >= 0) {
     model.select(model.selected.value);
-    document.querySelector<HTMLElement>('.row.selected')?.focus();
+    if (!focusRow()) requestAnimationFrame(focusRow);
     return true;
   }
   if (model.selected.value < 0) return false;
