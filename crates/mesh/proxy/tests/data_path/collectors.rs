@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use periplus_proxy::snapshot::{Cluster, Http2Options, TracingProvider, UpstreamProtocol};
 use periplus_wire::{otlp, zipkin};
+use socket2::{Domain, Socket, Type};
 
-use crate::support::config::{Mesh, cluster, free_address, tracing};
+use crate::support::config::{Mesh, cluster, tracing};
 use crate::support::h2::{H2Origin, Incoming, read};
 use crate::support::origin::read_request;
 use crate::support::{Config, Origin, pause, wait_for};
@@ -161,6 +162,8 @@ impl Kind {
 struct Collector {
     address: SocketAddr,
     seen: Seen,
+    /// Its port if nobody listens there: left free, it may be given to somebody who does.
+    _held: Option<Socket>,
 }
 
 #[derive(Clone, Default)]
@@ -187,12 +190,17 @@ impl Seen {
 impl Collector {
     fn start(kind: Kind, does: Does) -> Self {
         let seen = Seen::default();
-        let address = match (does, kind) {
-            (Does::Nothing, _) => free_address(),
-            (_, OtlpGrpc) => over_http2(does, seen.clone()),
-            (_, kind) => over_http1(kind, does, seen.clone()),
+        let held = (does == Does::Nothing).then(bound);
+        let address = match (&held, kind) {
+            (Some(socket), _) => socket.local_addr().ok().and_then(|at| at.as_socket()),
+            (None, OtlpGrpc) => Some(over_http2(does, seen.clone())),
+            (None, kind) => Some(over_http1(kind, does, seen.clone())),
         };
-        Self { address, seen }
+        Self {
+            address: address.expect("an address"),
+            seen,
+            _held: held,
+        }
     }
 
     fn taken(&self) -> u64 {
@@ -202,6 +210,14 @@ impl Collector {
     fn reports(&self) -> Vec<Instant> {
         self.seen.reports.lock().expect("a list").clone()
     }
+}
+
+/// A socket with a port of its own, on which nobody listens.
+fn bound() -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).expect("a port");
+    socket
 }
 
 fn over_http1(kind: Kind, does: Does, seen: Seen) -> SocketAddr {
@@ -433,13 +449,13 @@ fn no_collector_can_do_harm() {
         Does::Behind,
         Does::Full,
     ];
-    std::thread::scope(|scope| {
-        for kind in KINDS {
+    for kind in KINDS {
+        std::thread::scope(|scope| {
             for does in all {
                 scope.spawn(move || try_out(kind, does));
             }
-        }
-    });
+        });
+    }
 }
 
 #[test]
