@@ -93,6 +93,7 @@ pub use telemetry::{
     LogFilter, LoggingRule, MetricRule, SAMPLING, SamplingOf, SamplingRule, StatusFilter,
     Telemetry, TelemetryMode, TracingRule,
 };
+pub use values::is_token;
 pub use view::Ignored;
 pub use virtual_service::{
     Abort, Action, ConnectionMatch, ConnectionRoute, CorsPolicy, Delegate, Destination,

@@ -51,8 +51,8 @@ const COMMANDS: [&str; 20] = [
 /// Those that name something in parentheses.
 const COMMANDS_OF_NAMES: [&str; 3] = ["REQ", "RESP", "ENVIRONMENT"];
 
-/// RFC 9110 §5.6.2.
-pub(crate) fn is_token(text: &str) -> bool {
+/// Whether a text can be the name of a header or a cookie: a token (RFC 9110 §5.6.2).
+pub fn is_token(text: &str) -> bool {
     let valid = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     !text.is_empty() && text.bytes().all(valid)
 }

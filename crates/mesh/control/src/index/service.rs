@@ -2,7 +2,7 @@ use std::sync::{Arc, LazyLock};
 
 use periplus_resources::{
     Endpoints, Host, Kind, LocalityBalancing, LocalityKind, Meta, Port, Resolution, ServiceEntry,
-    WorkloadEntry,
+    WorkloadEntry, is_token,
 };
 
 use super::{Entry, in_namespace};
@@ -37,12 +37,6 @@ pub(super) const SESSION_LABELS: [&str; 2] = [
     "istio.io/persistent-session",
     "istio.io/persistent-session-header",
 ];
-
-/// Whether it can be the name of a cookie or a header.
-pub(super) fn is_token(name: &str) -> bool {
-    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !name.is_empty() && name.bytes().all(is_part)
-}
 
 /// The annotation that says which endpoints are preferred, as `trafficDistribution` of Kubernetes' Services.
 pub(super) const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use periplus_resources::{ClientTls, Kind, Meta, Protocol, Resolution, did_you_mean};
+use periplus_resources::{ClientTls, Kind, Meta, Protocol, Resolution, did_you_mean, is_token};
 
 use super::super::code;
 use super::super::pod_config::PROXY_CONFIG;
-use super::super::service::{PREFERENCES, SESSION_LABELS, TRAFFIC_DISTRIBUTION, is_token};
+use super::super::service::{PREFERENCES, SESSION_LABELS, TRAFFIC_DISTRIBUTION};
 use super::super::{Index, Problem, Service};
 
 pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
