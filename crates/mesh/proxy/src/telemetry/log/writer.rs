@@ -184,8 +184,6 @@ struct Open {
 
 impl Writer {
     fn run(mut self, receiver: &Receiver<Message>) {
-        widen(io::stdout());
-        widen(io::stderr());
         loop {
             let received = match self.shared.stops.load(Ordering::Acquire) {
                 false => receiver.recv_timeout(IDLE),
@@ -269,7 +267,9 @@ fn widen(out: impl AsFd) {
     }
 }
 
-fn write_and_flush(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+fn write_and_flush(out: &mut (impl Write + AsFd), bytes: &[u8]) -> io::Result<()> {
+    // Only where lines go: the pipe may be somebody else's too.
+    widen(&*out);
     out.write_all(bytes)?;
     out.flush()
 }
