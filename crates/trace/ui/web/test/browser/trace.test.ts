@@ -139,6 +139,22 @@ describe('details', () => {
     expect(complaints).toEqual([]);
   });
 
+  test('have the keys that come before the next frame', async () => {
+    const { page } = await open(trace('failing'));
+    const atOnce = (...keys: string[]): Promise<void> =>
+      page.evaluate((all) => {
+        for (const key of all) (document.activeElement ?? document.body).dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }));
+      }, keys);
+    const focused = (): Promise<string | undefined> => page.evaluate(() => document.activeElement?.className);
+    await atOnce('e', 'Enter');
+    await expect.poll(focused).toBe('side-panel');
+    await atOnce('Escape', 'j', 'Enter');
+    await expect.poll(focused).toBe('side-panel');
+    await expect.poll(() => page.locator('.row.selected').count()).toBe(1);
+    await atOnce('Escape', 'Escape');
+    await expect.poll(() => page.locator('.row.selected').count()).toBe(0);
+  });
+
   test('filter, copy and search by an attribute', async () => {
     const { page } = await open(trace('good'));
     await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);

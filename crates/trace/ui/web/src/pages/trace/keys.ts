@@ -41,7 +41,7 @@ export function traceKey(key: string, model: TraceModel): boolean {
       model.step(-20);
       return true;
     case 'Enter':
-      return focus?.classList.contains('row') ? openPanel() : false;
+      return model.selected.value >= 0 && awaitsRow(focus) ? openPanel() : false;
     case 'n':
       return model.nextFound(1) || sorry('nothing matches the find box');
     case 'N':
@@ -122,11 +122,15 @@ function focusPanel(): boolean {
   return panel !== null && document.activeElement === panel;
 }
 
-/** False while the row is not on the page: then the next frame has it. */
-function focusRow(): boolean {
-  const row = document.querySelector<HTMLElement>('.row.selected');
-  row?.focus();
-  return row !== null && document.activeElement === row;
+/** Whether the focus is on a row, or where the waterfall takes it from with the next frame: a key may come before that. */
+function awaitsRow(focus: Element | null): boolean {
+  return focus === null || focus === document.body || focus.matches('.row, .scroller');
+}
+
+/** While the row is out of view the focus waits on the scroller, and goes to the row when it is drawn. */
+function focusRow(): void {
+  const row = document.querySelector<HTMLElement>('.row.selected') ?? document.querySelector<HTMLElement>('.scroller');
+  row?.focus({ preventScroll: true });
 }
 
 /** From the panel back to the row; from a row to no selection. */
@@ -134,8 +138,8 @@ function escape(model: TraceModel): boolean {
   const focus = document.activeElement;
   if (focus?.matches('input, select') || focus?.closest('dialog')) return false;
   if (focus?.closest('.side-panel') && model.selected.value >= 0) {
+    focusRow();
     model.select(model.selected.value);
-    if (!focusRow()) requestAnimationFrame(focusRow);
     return true;
   }
   if (model.selected.value < 0) return false;
