@@ -38,7 +38,8 @@ pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
                 entry.meta
             ));
         }
-        if let Some((port, host)) = passed_over(index, entry).filter(|_| authorizer.http.is_some())
+        if authorizer.http.is_some()
+            && let Some((port, host)) = passed_over(index, entry)
         {
             let message = format!(
                 "{}: provider `{name}` is one of HTTP, which is not asked about connections: those to port {port} of \
@@ -66,10 +67,10 @@ fn passed_over<'a>(
         let mut rules = spec.rules.iter();
         rules.any(|rule| rule.to.is_empty() || rule.to.iter().any(|to| is_for(to, port)))
     };
-    let services = index.services().filter(|service| {
+    let mut services = index.services().filter(|service| {
         spec.targets.is_empty() && (is_of_all || service.meta.namespace == meta.namespace)
     });
-    services.into_iter().find_map(|service| {
+    services.find_map(|service| {
         let endpoints = service.endpoints.iter();
         let mut selected = endpoints.filter(|endpoint| is_subset(&spec.selector, &endpoint.labels));
         selected.find_map(|endpoint| {
