@@ -95,6 +95,7 @@ fn add(
         Role::Sidecar => None,
     };
     let is_unsure = by_api.is_some_and(Option::is_none);
+    let is_looked_up = service.is_looked_up();
     let by_api = TrafficPolicy {
         tls: by_api.cloned().flatten(),
         ..TrafficPolicy::default()
@@ -107,7 +108,8 @@ fn add(
         let policy = &policy.or(&by_api);
         let name = names::outbound_cluster(port.number, subset, host);
         let balancer = policy.load_balancer.as_ref();
-        let is_passed_on = balancer.is_some_and(|one| one.kind == LoadBalancing::Passthrough);
+        let is_passed_on =
+            !is_looked_up && balancer.is_some_and(|one| one.kind == LoadBalancing::Passthrough);
         if is_passed_on && proxy.interception.is_none() {
             let why = format!(
                 "requests to {host} on port {} get 503: PASSTHROUGH is for intercepted connections, which alone say \
@@ -164,7 +166,8 @@ fn add(
         made.clusters.push(cluster);
     };
     push("", &Labels::new(), &rules.policy_of(None, port.number));
-    for subset in &rules.subsets {
+    // Of names that nobody knows yet, none is in a subset: told with the problems.
+    for subset in rules.subsets.iter().filter(|_| !is_looked_up) {
         let policy = rules.policy_of(Some(subset), port.number);
         push(&subset.name, &subset.labels, &policy);
     }

@@ -1,6 +1,7 @@
 //! What works, or seems to, and is hardly what was meant: the analyzers of `istioctl analyze` that apply here.
 
 mod credentials;
+mod dynamic_dns;
 mod gateways;
 mod logs;
 mod matches;
@@ -21,6 +22,7 @@ pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
         matches::check(entry, problems);
     }
     names::check(index, problems);
+    dynamic_dns::check(index, problems);
     tracing::check(index, problems);
     mesh_config::check(index, problems);
     logs::check(index, problems);
