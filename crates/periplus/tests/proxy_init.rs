@@ -63,6 +63,7 @@ fn passthrough(name: &str, sources: &[&str]) -> Arc<Cluster> {
     let sources = sources.iter().map(|ip| ip.parse().unwrap()).collect();
     Arc::new(Cluster {
         original_destination: Some(OriginalDestination {
+            is_by_name: false,
             port: None,
             cleanup_interval: Duration::from_secs(5),
         }),

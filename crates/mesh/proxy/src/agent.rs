@@ -2,7 +2,7 @@
 //! configuration is published to the workers, the admin pages tell how it stands.
 
 mod cache;
-mod dns;
+pub(crate) mod dns;
 mod files;
 mod follow;
 mod identity;

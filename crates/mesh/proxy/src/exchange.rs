@@ -154,6 +154,7 @@ impl Exchange {
     pub(crate) fn ask(&self, call: &Call) -> Ask<'_> {
         Ask {
             original: call.client.original,
+            looked_up: self.rare.as_ref().and_then(|rare| rare.looked_up),
             source: call.client.source(),
             hash: self.hash.map(NonZeroU64::get),
             passed_over: 0,

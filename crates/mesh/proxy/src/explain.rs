@@ -25,6 +25,7 @@ use crate::snapshot::{
 };
 use crate::stats::Registry;
 use crate::tls::{Certificate, Secured};
+use crate::upstream::Usages;
 
 /// What istiod's sidecars offer in mutual TLS.
 const MESH_PROTOCOLS: [&[u8]; 2] = [b"istio-http/1.1", b"istio"];
@@ -186,8 +187,8 @@ fn routed(manager: &ConnectionManager, asked: &Asked<'_>) -> Explained {
             reason: "its routes are missing",
         };
     };
-    let registry = Registry::default();
-    let maker = Maker::new(manager, &registry);
+    let (registry, usages) = (Registry::default(), Usages::default());
+    let maker = Maker::new(manager, &registry, &usages);
     let router = Router::new(table.clone(), (false, &maker), |_| None);
     let asking = Asking {
         request: &request,
@@ -317,7 +318,7 @@ impl Filtered {
             Active::Session(_) => self.others.push(Besides::Session),
             Active::Buffer(_) => self.others.push(Besides::Body),
             Active::Health(_) => self.others.push(Besides::Health),
-            Active::Forget(_) | Active::Strict(_) => {}
+            Active::Forget(_) | Active::Strict(_) | Active::Names(_) => {}
             Active::Jwt(..) => self.others.push(Besides::Tokens),
             // Without rules before it, it asks about every request.
             Active::Authz(_) => match self.is_asked_about.take() {

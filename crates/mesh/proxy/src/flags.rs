@@ -62,6 +62,8 @@ pub(crate) enum Flag {
     LH,
     /// Invalid Envoy request headers: a filter has set one to what is not valid.
     IH,
+    /// DNS resolution failed: the host that the request asks for has no address.
+    DF,
 }
 
 impl Flag {
@@ -93,6 +95,7 @@ impl Flag {
             Self::UMSDR => "UMSDR",
             Self::LH => "LH",
             Self::IH => "IH",
+            Self::DF => "DF",
         }
     }
 
@@ -125,6 +128,7 @@ impl Flag {
             Self::UMSDR => "UpstreamMaxStreamDurationReached",
             Self::LH => "FailedLocalHealthCheck",
             Self::IH => "InvalidEnvoyRequestHeaders",
+            Self::DF => "DnsResolutionFailed",
         }
     }
 
@@ -157,10 +161,11 @@ impl Flag {
             Self::UMSDR => "the time that the cluster gives to an attempt has passed",
             Self::LH => "the proxy is not healthy, or is not to get requests",
             Self::IH => "a filter has set a header of Envoy's to what is not valid",
+            Self::DF => "the host has no address",
         }
     }
 
-    const ALL: [Self; 26] = [
+    const ALL: [Self; 27] = [
         Self::UH,
         Self::UF,
         Self::UO,
@@ -187,6 +192,7 @@ impl Flag {
         Self::UMSDR,
         Self::LH,
         Self::IH,
+        Self::DF,
     ];
 
     /// The flag of a short name.

@@ -31,6 +31,7 @@ mod http2;
 mod in_flight;
 pub mod inspect;
 mod listener;
+mod names;
 mod net;
 mod overload;
 mod paths;

@@ -21,6 +21,7 @@ mod health;
 mod inspection;
 mod limit;
 mod listener;
+mod names;
 mod paths;
 mod pattern;
 mod protocol;
@@ -73,6 +74,7 @@ pub use self::limit::{
     Wildcard,
 };
 pub use self::listener::{Backoff, Exempt, FilterChain, Listener, Service, SocketKind, TcpProxy};
+pub use self::names::NameCache;
 pub use self::paths::{EscapedSlashes, Paths};
 pub(crate) use self::pattern::whole;
 pub use self::pattern::{Pattern, Replacement};

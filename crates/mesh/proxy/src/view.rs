@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::export::Exporter;
 use crate::filter;
+use crate::names::Names;
 use crate::policy::ConnectionRulesView;
 use crate::route::Router;
 use crate::snapshot::{
@@ -114,6 +115,8 @@ pub(crate) struct TcpView {
     pub(crate) metric_rules: Option<RulesView>,
     /// Counted if both ends of a connection are to say who they are.
     pub(crate) exchange: Option<Arc<ExchangeStats>>,
+    /// The host that a client's handshake names is looked up here, and connected to at this port.
+    pub(crate) looks_up: Option<(Arc<Names>, u16)>,
 }
 
 impl View {
@@ -325,7 +328,7 @@ impl ServiceView {
                 let mut tracer = manager.tracing.as_ref().map(make);
                 let tags = manager.tracing.as_ref();
                 let tags = tags.map(|tracing| &*tracing.custom_tags);
-                let maker = filter::Maker::new(manager, &worker.registry);
+                let maker = filter::Maker::new(manager, &worker.registry, &worker.usages);
                 let tells_operations = tracer.as_ref().is_some_and(|tracer| tracer.egress);
                 let mut router = manager.routes.as_ref().map(|table| {
                     let options = (tells_operations, &maker);
@@ -369,6 +372,10 @@ impl ServiceView {
                 metrics: metrics(worker, direction).map(|metrics| (metrics, direction)),
                 metric_rules: proxy.metrics.as_ref().and_then(RulesView::new),
                 exchange: proxy.exchanges_peers.then(|| worker.registry.exchange()),
+                looks_up: proxy
+                    .looks_up
+                    .as_ref()
+                    .map(|(cache, port)| (worker.usages.names(cache, &worker.registry), *port)),
                 rules: proxy
                     .rules
                     .iter()

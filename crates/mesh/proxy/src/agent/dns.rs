@@ -12,14 +12,14 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::net::{IpAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use self::resolver::Found;
+use self::resolver::{Found, Problem};
 pub(crate) use self::server::Names;
 pub(super) use self::server::serve;
 use self::system::System;
@@ -126,6 +126,45 @@ async fn ask(lookup: &Lookup) -> Result<Found, String> {
     system.timeout = system.timeout.min(LOOKUP_TIMEOUT / tries.max(1));
     let found = resolver::resolve(&system, &lookup.name, lookup.family).await;
     found.map_err(|problem| problem.to_string())
+}
+
+/// What came of looking a name up once.
+#[derive(Debug)]
+pub(crate) enum Looked {
+    /// Its address, and for how long that holds, if somebody says so.
+    Up(IpAddr, Option<Duration>),
+    /// There is no such name, or it has no address.
+    Empty(String),
+    /// Nobody could say.
+    Failed(String),
+    /// Nobody has said in time.
+    TooLong,
+}
+
+/// Looks a name up once, at these servers or, if there are none, at those of this host.
+pub(crate) async fn look_up(
+    name: &str,
+    family: Family,
+    servers: &[SocketAddr],
+    time: Duration,
+) -> Looked {
+    let mut system = System::read();
+    if !servers.is_empty() {
+        system.servers = servers.to_vec();
+    }
+    let tries = system.attempts * u32::try_from(system.servers.len()).unwrap_or(1);
+    system.timeout = system.timeout.min(time / tries.max(1));
+    match timeout(time, resolver::resolve(&system, name, family)).await {
+        Ok(Ok(found)) => match choose(found.addresses, family, false).first() {
+            Some(address) => Looked::Up(*address, found.ttl),
+            None => Looked::Empty(Problem::NoAddresses.to_string()),
+        },
+        Ok(Err(problem @ (Problem::NoName | Problem::NoAddresses | Problem::NotAName))) => {
+            Looked::Empty(problem.to_string())
+        }
+        Ok(Err(problem @ Problem::Server(..))) => Looked::Failed(problem.to_string()),
+        Err(_) => Looked::TooLong,
+    }
 }
 
 /// The system's own resolver, which is asked on another thread and cannot be told to stop: while it does not answer it

@@ -18,6 +18,8 @@ use crate::stats::ClusterStats;
 pub(crate) struct Ask<'a> {
     /// Where the client wanted to go, for clusters of type ORIGINAL_DST.
     pub(crate) original: Option<SocketAddr>,
+    /// The address of the host that it asks for, for clusters whose endpoints are such hosts.
+    pub(crate) looked_up: Option<SocketAddr>,
     /// The client's own address, if endpoints are to see that.
     pub(crate) source: Option<Source>,
     /// What its hash policies made of it.

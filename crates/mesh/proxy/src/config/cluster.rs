@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3 as pb;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
-    ClusterDiscoveryType, ClusterProtocolSelection, DiscoveryType, DnsLookupFamily,
+    ClusterDiscoveryType, ClusterProtocolSelection, CustomClusterType, DiscoveryType, DnsLookupFamily, RefreshRate,
 };
 use envoy_types::pb::envoy::config::core::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
@@ -19,7 +19,7 @@ use super::manager::{http1_options, over_ads};
 use super::tls::Names;
 use super::transport::Transports;
 use super::{
-    balancing, bind, breakers, health_check, http2, istio, keepalive, original_destination,
+    balancing, bind, breakers, health_check, http2, istio, keepalive, names, original_destination,
     outlier, transport,
 };
 use crate::http1::head::{Limits, MOST_FIELDS};
@@ -116,8 +116,14 @@ pub(crate) fn compile(mut cluster: pb::Cluster, names: &Names<'_>) -> Result<Clu
     if name.is_empty() {
         return Err(at.field("name").refuse("it must not be empty"));
     }
-    let (discovery, balancing, spread) = if is_original_destination(&cluster) {
-        let options = original_destination::compile(&mut cluster, at)?;
+    let unlisted = if is_original_destination(&cluster) {
+        Some(original_destination::compile(&mut cluster, at)?)
+    } else if let Some(custom) = by_name(&mut cluster) {
+        Some(names::cluster(custom, &mut cluster, at)?)
+    } else {
+        None
+    };
+    let (discovery, balancing, spread) = if let Some(options) = unlisted {
         // There is nothing to choose from.
         (
             Discovery::OriginalDestination(options),
@@ -247,6 +253,18 @@ fn is_original_destination(cluster: &pb::Cluster) -> bool {
     cluster.cluster_discovery_type == Some(ClusterDiscoveryType::Type(kind))
 }
 
+/// What a cluster says whose endpoints are the hosts of requests.
+fn by_name(cluster: &mut pb::Cluster) -> Option<CustomClusterType> {
+    let is_one = |custom: &mut ClusterDiscoveryType| match custom {
+        ClusterDiscoveryType::ClusterType(custom) => names::is_cluster(custom),
+        ClusterDiscoveryType::Type(_) => false,
+    };
+    match cluster.cluster_discovery_type.take_if(is_one)? {
+        ClusterDiscoveryType::ClusterType(custom) => Some(custom),
+        ClusterDiscoveryType::Type(_) => None,
+    }
+}
+
 fn discovery(cluster: &mut pb::Cluster, name: &str, at: &At<'_>) -> Result<Discovery, Refused> {
     let kind = match cluster.cluster_discovery_type.take() {
         None => DiscoveryType::Static,
@@ -259,7 +277,7 @@ fn discovery(cluster: &mut pb::Cluster, name: &str, at: &At<'_>) -> Result<Disco
         }
     };
     let rate = dns_rate(cluster, at)?;
-    let family = DnsLookupFamily::try_from(std::mem::take(&mut cluster.dns_lookup_family))
+    let of_cluster = DnsLookupFamily::try_from(std::mem::take(&mut cluster.dns_lookup_family))
         .map_err(|_| at.field("dns_lookup_family").refuse("is not known"))?;
 
     if kind == DiscoveryType::Eds {
@@ -294,13 +312,7 @@ fn discovery(cluster: &mut pb::Cluster, name: &str, at: &At<'_>) -> Result<Disco
             Ok(Discovery::Dns {
                 assignment,
                 all_addresses,
-                family: match family {
-                    DnsLookupFamily::Auto => Family::Auto,
-                    DnsLookupFamily::V4Only => Family::V4Only,
-                    DnsLookupFamily::V6Only => Family::V6Only,
-                    DnsLookupFamily::V4Preferred => Family::V4Preferred,
-                    DnsLookupFamily::All => Family::All,
-                },
+                family: family(of_cluster),
                 rate,
             })
         }
@@ -316,21 +328,7 @@ fn dns_rate(cluster: &mut pb::Cluster, at: &At<'_>) -> Result<DnsRate, Refused> 
     let jitter = duration(cluster.dns_jitter.take(), &at.field("dns_jitter"))?;
     let failure = match cluster.dns_failure_refresh_rate.take() {
         None => None,
-        Some(rate) => {
-            let at = &at.field("dns_failure_refresh_rate");
-            let base = duration(rate.base_interval, &at.field("base_interval"))?;
-            let Some(base) = base.filter(|base| !base.is_zero()) else {
-                let at = at.field("base_interval");
-                return Err(at.refuse("it must be given, and more than 0s"));
-            };
-            let max = duration(rate.max_interval, &at.field("max_interval"))?;
-            let max = max.unwrap_or(base * 10);
-            if max < base {
-                let at = at.field("max_interval");
-                return Err(at.refuse("it must not be less than base_interval"));
-            }
-            Some((base, max))
-        }
+        Some(rate) => Some(failure_rate(rate, &at.field("dns_failure_refresh_rate"))?),
     };
     Ok(DnsRate {
         refresh: refresh.unwrap_or(DEFAULT_DNS_REFRESH).max(MIN_DNS_REFRESH),
@@ -338,6 +336,35 @@ fn dns_rate(cluster: &mut pb::Cluster, at: &At<'_>) -> Result<DnsRate, Refused> 
         failure,
         respects_ttl: std::mem::take(&mut cluster.respect_dns_ttl),
     })
+}
+
+/// The limit of the wait after a first failure, and of all.
+pub(super) fn failure_rate(
+    rate: RefreshRate,
+    at: &At<'_>,
+) -> Result<(Duration, Duration), Refused> {
+    let base = duration(rate.base_interval, &at.field("base_interval"))?;
+    let Some(base) = base.filter(|base| !base.is_zero()) else {
+        let at = at.field("base_interval");
+        return Err(at.refuse("it must be given, and more than 0s"));
+    };
+    let max = duration(rate.max_interval, &at.field("max_interval"))?;
+    let max = max.unwrap_or(base * 10);
+    if max < base {
+        let at = at.field("max_interval");
+        return Err(at.refuse("it must not be less than base_interval"));
+    }
+    Ok((base, max))
+}
+
+pub(super) fn family(given: DnsLookupFamily) -> Family {
+    match given {
+        DnsLookupFamily::Auto => Family::Auto,
+        DnsLookupFamily::V4Only => Family::V4Only,
+        DnsLookupFamily::V6Only => Family::V6Only,
+        DnsLookupFamily::V4Preferred => Family::V4Preferred,
+        DnsLookupFamily::All => Family::All,
+    }
 }
 
 /// The protocol, and the options that do not depend on it.

@@ -19,7 +19,7 @@ use super::check::{At, Refused, decode, ignored, must_be, nothing_else, short_ty
 use super::manager::{self, ManagerSpec};
 use super::tls::{DownstreamTls, Names};
 use super::transport;
-use super::{filters, istio, metrics, policies, tcp_proxy};
+use super::{filters, istio, metrics, names, policies, tcp_proxy};
 use crate::snapshot::{ChainMatch, Cidr, ConnectionRules, SourceType, TcpProxy};
 
 /// A checked filter chain.
@@ -92,6 +92,7 @@ fn service(mut filters: Vec<pb::Filter>, at: &At<'_>) -> Result<ServiceSpec, Ref
     let before = filters.len();
     let mut metrics = None;
     let mut exchanges_peers = false;
+    let mut looks_up = None;
     let mut checked = Vec::new();
     for (index, filter) in filters.into_iter().enumerate() {
         let at = &at.index(index);
@@ -104,6 +105,10 @@ fn service(mut filters: Vec<pb::Filter>, at: &At<'_>) -> Result<ServiceSpec, Ref
             {
                 exchanges_peers |= known == istio::OnConnection::PeerExchange;
             }
+            Some(ConfigType::TypedConfig(config)) if names::is_of_connections(config) => {
+                let at = &at.field("typed_config");
+                looks_up = Some(names::of_connections(decode(config, at)?, at)?);
+            }
             _ => checked.push(rules(filter, at)?),
         }
     }
@@ -112,7 +117,7 @@ fn service(mut filters: Vec<pb::Filter>, at: &At<'_>) -> Result<ServiceSpec, Ref
     let config = typed_config(last.config_type, at)?;
     let kind = short_type(&config.type_url);
     if kind == HttpConnectionManager::full_name() {
-        if !rules.is_empty() {
+        if !rules.is_empty() || looks_up.is_some() {
             let reason = "filters of connections are not supported before it, \
                           those of its http_filters are";
             return Err(at.refuse(reason));
@@ -125,6 +130,7 @@ fn service(mut filters: Vec<pb::Filter>, at: &At<'_>) -> Result<ServiceSpec, Ref
         proxy.rules = rules;
         proxy.metrics = metrics;
         proxy.exchanges_peers = exchanges_peers;
+        proxy.looks_up = looks_up;
         return Ok(ServiceSpec::Tcp(Arc::new(proxy)));
     }
     Err(at.refuse(format!(
@@ -147,7 +153,8 @@ fn rules(filter: pb::Filter, at: &At<'_>) -> Result<ConnectionRules, Refused> {
         return limit(decode(&config, at_config)?, at_config);
     }
     Err(at.refuse(format!(
-        "filter {:?} ({kind}) is not supported before the last one, only rbac, local_ratelimit and istio.stats are",
+        "filter {:?} ({kind}) is not supported before the last one, only rbac, local_ratelimit, sni_dynamic_forward_proxy and \
+         istio.stats are",
         filter.name
     )))
 }
@@ -479,7 +486,7 @@ mod tests {
                 },
                 "filter_chains[0].filters[0]: filter \"tcp\" \
                  (envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy) is not supported before \
-                 the last one, only rbac, local_ratelimit and istio.stats are",
+                 the last one, only rbac, local_ratelimit, sni_dynamic_forward_proxy and istio.stats are",
             ),
         ];
         for (change, expected) in cases {

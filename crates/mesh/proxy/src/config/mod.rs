@@ -36,6 +36,7 @@ mod manager;
 mod matcher;
 mod metrics;
 mod mirror;
+mod names;
 mod original_destination;
 mod outlier;
 mod policies;

@@ -45,6 +45,7 @@ pub(super) fn compile(
         return Err(at_interval.refuse("it must be more than 0s"));
     }
     Ok(OriginalDestination {
+        is_by_name: false,
         port,
         cleanup_interval: interval.unwrap_or(DEFAULT_CLEANUP_INTERVAL),
     })

@@ -74,6 +74,7 @@ pub(super) fn compile(mut proxy: pb::TcpProxy, at: &At<'_>) -> Result<TcpProxy, 
         access_logs,
         metrics: None,
         exchanges_peers: false,
+        looks_up: None,
     })
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct Rare {
     pub(crate) is_terminated: bool,
     /// Envoy's word for how it ended, if that is not to be seen from the rest.
     pub(crate) details: Option<Cow<'static, str>>,
+    /// The address of the host that it asks for, if that is its endpoint.
+    pub(crate) looked_up: Option<SocketAddr>,
     /// What filters have found out.
     pub(crate) metadata: Metadata,
     /// What an authorizer has said.

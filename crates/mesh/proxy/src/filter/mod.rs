@@ -8,6 +8,7 @@ mod cors;
 mod fault;
 mod health;
 mod limit;
+mod names;
 mod session;
 mod strict;
 
@@ -22,6 +23,7 @@ use crate::call::Call;
 use crate::exchange::Exchange;
 use crate::http1::framing::Framing;
 use crate::http1::request::Tunnel;
+use crate::names::Names;
 use crate::policy::authz::{self, AuthzView};
 use crate::policy::jwt::{Demand, JwtView};
 use crate::policy::quota::{self, QuotaView};
@@ -32,6 +34,7 @@ use crate::snapshot::{
     HttpFilter, PerFilters, RateLimit, Session, SessionBy,
 };
 use crate::stats::{CorsStats, LimitStats, Registry};
+use crate::upstream::Usages;
 use crate::worker::Worker;
 
 /// A filter as the requests of a worker meet it.
@@ -47,6 +50,7 @@ pub(crate) enum Active {
     Session(Arc<Session>),
     /// At most so many bytes of a body.
     Buffer(u32),
+    Names(Arc<Names>),
     Health(Arc<HealthFilter>),
     Forget(Arc<[String]>),
     Strict(Arc<[String]>),
@@ -112,6 +116,7 @@ pub(crate) struct Maker<'a> {
     filters: &'a [HttpFilter],
     stat_prefix: &'a str,
     registry: &'a Registry,
+    usages: &'a Usages,
     rbac: RefCell<Vec<Rc<RbacView>>>,
     jwt: RefCell<Vec<Rc<JwtView>>>,
     authz: RefCell<Vec<Rc<AuthzView>>>,
@@ -122,11 +127,16 @@ pub(crate) struct Maker<'a> {
 }
 
 impl<'a> Maker<'a> {
-    pub(crate) fn new(manager: &'a ConnectionManager, registry: &'a Registry) -> Self {
+    pub(crate) fn new(
+        manager: &'a ConnectionManager,
+        registry: &'a Registry,
+        usages: &'a Usages,
+    ) -> Self {
         Self {
             filters: &manager.filters,
             stat_prefix: &manager.stat_prefix,
             registry,
+            usages,
             rbac: RefCell::default(),
             jwt: RefCell::default(),
             authz: RefCell::default(),
@@ -219,6 +229,10 @@ impl<'a> Maker<'a> {
                 (session.by != SessionBy::Nothing).then(|| Active::Session(session.clone()))
             }
             Filter::Buffer(most) => Some(Active::Buffer(*most)),
+            Filter::Names(cache) => {
+                let names = self.usages.names(cache, self.registry);
+                Some(Active::Names(names))
+            }
             Filter::Health(health) => Some(Active::Health(health.clone())),
             Filter::Forget(names) => Some(Active::Forget(names.clone())),
             Filter::Strict(names) => Some(Active::Strict(names.clone())),
@@ -291,6 +305,7 @@ async fn wait(
         Active::Authz(view) => authz::run(client, exchange, view).await,
         Active::Quota(view) => quota::run(client, exchange, view).await,
         Active::Buffer(most) => buffer(client, exchange, *most as usize).await,
+        Active::Names(names) => names::run(client, exchange, names).await,
         Active::Cors(_)
         | Active::Limit(_)
         | Active::Rbac(_)
@@ -345,7 +360,8 @@ impl Call {
                 | Active::Jwt(..)
                 | Active::Authz(_)
                 | Active::Quota(_)
-                | Active::Buffer(_) => {
+                | Active::Buffer(_)
+                | Active::Names(_) => {
                     return Passed::Until(filter.clone());
                 }
             };

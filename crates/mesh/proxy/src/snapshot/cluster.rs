@@ -23,7 +23,7 @@ pub struct Cluster {
     pub endpoints: Vec<Endpoint>,
     /// The localities that the endpoints refer to; without any, all are of one.
     pub localities: Vec<Locality>,
-    /// Type ORIGINAL_DST: there is no list, each connection goes where its client wanted to go.
+    /// There is no list: each connection goes where its client wanted to go.
     pub original_destination: Option<OriginalDestination>,
     /// `upstream_bind_config`: the addresses that connections are made from, at most one of a family.
     pub sources: Vec<IpAddr>,
@@ -94,6 +94,12 @@ impl Cluster {
                 (downstream == Protocol::Http2).then_some(options)
             }
         }
+    }
+
+    /// Its endpoints are the hosts that requests name.
+    pub(crate) fn is_by_name(&self) -> bool {
+        self.original_destination
+            .is_some_and(|options| options.is_by_name)
     }
 
     /// What is known of the endpoints now.
@@ -233,9 +239,12 @@ pub struct Locality {
     pub weight: u32,
 }
 
-/// Options of a cluster of type ORIGINAL_DST.
+/// Options of a cluster that has no list of endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OriginalDestination {
+    /// Where a client wants to go is what the name says that it asks for (`dynamic_forward_proxy`); else it is the address
+    /// that it has connected to (ORIGINAL_DST).
+    pub is_by_name: bool,
     /// `upstream_port_override`: in place of the client's.
     pub port: Option<u16>,
     /// `cleanup_interval`: how long a connection that nobody uses is kept.

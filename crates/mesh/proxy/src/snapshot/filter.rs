@@ -5,7 +5,7 @@ use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{HeaderMatch, RateLimit, Session, ValueMatch};
+use super::{HeaderMatch, NameCache, RateLimit, Session, ValueMatch};
 use crate::policy::Rbac;
 use crate::policy::authz::{Authz, CheckSettings};
 use crate::policy::jwt::Jwt;
@@ -43,6 +43,8 @@ pub enum Filter {
     Session(Arc<Session>),
     /// Waits for the whole body, of so many bytes at the most.
     Buffer(u32),
+    /// Looks up the hosts of requests that go to clusters of such hosts.
+    Names(Arc<NameCache>),
     /// Answers who asks how the proxy is.
     Health(Arc<HealthFilter>),
     /// Forgets what the client says in these headers, which are for filters to set,

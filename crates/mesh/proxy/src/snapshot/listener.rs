@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{
     AccessLog, ChainMatch, ChainTls, ConnectionManager, ConnectionRules, Direction, Filter,
-    Inspection, MetricRules, TcpKeepalive, WeightedCluster, choose,
+    Inspection, MetricRules, NameCache, TcpKeepalive, WeightedCluster, choose,
 };
 use crate::policy::jwt::RemoteKeys;
 
@@ -189,6 +189,9 @@ pub struct TcpProxy {
     pub metrics: Option<Arc<MetricRules>>,
     /// `istio.metadata_exchange` before it: connections begin with who is at both ends, where both agree on that.
     pub exchanges_peers: bool,
+    /// `sni_dynamic_forward_proxy` before it: the host that the client's handshake names is looked up, for clusters of such
+    /// hosts, and connected to at this port.
+    pub looks_up: Option<(Arc<NameCache>, u16)>,
 }
 
 impl TcpProxy {
@@ -209,6 +212,7 @@ impl TcpProxy {
             access_logs: Vec::new(),
             metrics: None,
             exchanges_peers: false,
+            looks_up: None,
         }
     }
 

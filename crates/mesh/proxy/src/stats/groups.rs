@@ -338,6 +338,22 @@ group! {
 }
 
 group! {
+    /// `dns_cache.NAME.…`
+    NameStats {
+        query_attempt = "dns_query_attempt",
+        query_success = "dns_query_success",
+        query_failure = "dns_query_failure",
+        query_timeout = "dns_query_timeout",
+        host_address_changed = "host_address_changed",
+        host_added = "host_added",
+        host_removed = "host_removed",
+        host_overflow = "host_overflow",
+        num_hosts: gauge = "num_hosts",
+        rq_pending_overflow = "dns_rq_pending_overflow",
+    }
+}
+
+group! {
     /// `tracing.zipkin.…` and `tracing.opentelemetry.…`
     TracerStats {
         spans_sent = "spans_sent",

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{
     AuthzStats, ClusterStats, ConnectionLimitStats, CorsStats, EnforcedStats, ExchangeStats,
     FaultStats, Group, HttpInspectorStats, HttpStats, JwtStats, LimitStats, ListenerHttpStats,
-    ListenerStats, ProxyProtocolStats, QuotaStats, Scope, ShadowStats, Sums, TcpStats,
+    ListenerStats, NameStats, ProxyProtocolStats, QuotaStats, Scope, ShadowStats, Sums, TcpStats,
     TlsInspectorStats, TlsStats, TracerStats, Value,
 };
 use crate::telemetry::istio::SeriesList;
@@ -42,6 +42,7 @@ pub(crate) struct Registry {
     jwt: Groups<JwtStats>,
     authz: Groups<AuthzStats>,
     quotas: Groups<QuotaStats>,
+    names: Groups<NameStats>,
 }
 
 impl Registry {
@@ -164,6 +165,11 @@ impl Registry {
         self.quotas.get(prefix)
     }
 
+    /// The counts of the cache of names of this name.
+    pub(crate) fn names(&self, cache: &str) -> Arc<NameStats> {
+        self.names.get(cache)
+    }
+
     /// Forgets what nobody counts any more.
     pub(crate) fn prune(&self) {
         self.http.prune();
@@ -184,6 +190,7 @@ impl Registry {
         self.jwt.prune();
         self.authz.prune();
         self.quotas.prune();
+        self.names.prune();
     }
 
     /// Adds all counts to `sums`.
@@ -234,6 +241,7 @@ impl Registry {
         self.shadow.add_whole_names_to(sums);
         self.authz.add_whole_names_to(sums);
         self.quotas.add_whole_names_to(sums);
+        self.names.add_to("dns_cache", sums);
     }
 }
 

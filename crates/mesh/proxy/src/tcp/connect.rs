@@ -2,6 +2,7 @@
 //!
 //! Nothing is read of the client meanwhile: what it sends waits in the kernel, within its bounds.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -36,9 +37,10 @@ impl Session {
     /// Connects to an endpoint of the cluster, to another one if the first cannot be reached and
     /// more attempts are allowed. The flags say why there is none.
     pub(super) async fn connect(&mut self, cluster: &Rc<ClusterState>) -> Option<Upstream> {
+        let looked_up = self.look_up().await;
         let most = self.view.proxy.max_connect_attempts;
         for attempt in 1..=most {
-            match self.attempt(cluster).await {
+            match self.attempt(cluster, looked_up).await {
                 Ok(upstream) => return Some(upstream),
                 Err(failure) => {
                     if let Failure::Transport(why) = &failure {
@@ -61,9 +63,32 @@ impl Session {
         None
     }
 
-    async fn attempt(&mut self, cluster: &Rc<ClusterState>) -> Result<Upstream, Failure> {
+    /// The address of the host that the client's handshake names, if that is to be looked up. None if it has none: then
+    /// a cluster of such hosts has no endpoint.
+    async fn look_up(&self) -> Option<SocketAddr> {
+        let (names, port) = self.view.looks_up.as_ref()?;
+        let name = self.server_name()?.to_ascii_lowercase();
+        match names.find(&name).await {
+            Ok(address) => Some(SocketAddr::new(address, *port)),
+            Err(lost) => {
+                tracing::debug!(
+                    name,
+                    ?lost,
+                    "the host that a client asks for has no address"
+                );
+                None
+            }
+        }
+    }
+
+    async fn attempt(
+        &mut self,
+        cluster: &Rc<ClusterState>,
+        looked_up: Option<SocketAddr>,
+    ) -> Result<Upstream, Failure> {
         let ask = Ask {
             original: self.original,
+            looked_up,
             source: self
                 .registered
                 .mark()

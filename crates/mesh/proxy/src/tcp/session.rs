@@ -202,6 +202,14 @@ impl Session {
         }
     }
 
+    /// What the client's handshake names: the one with us, or the one that is passed on.
+    pub(super) fn server_name(&self) -> Option<&str> {
+        match self.client.secured() {
+            Some(secured) => secured.server_name.as_deref(),
+            None => self.registered.server_name(),
+        }
+    }
+
     fn transport_failure(&self) -> Option<&str> {
         self.told.as_ref()?.transport_failure.as_deref()
     }
@@ -308,10 +316,7 @@ impl Session {
             direct: direct.as_ref(),
             direct_local: local.as_ref(),
             secured,
-            server_name: match secured {
-                Some(secured) => secured.server_name.as_deref(),
-                None => self.registered.server_name(),
-            },
+            server_name: self.server_name(),
             flags: self.flags,
             received: carried.from_client,
             sent: carried.to_client,

@@ -54,7 +54,7 @@ pub(crate) struct ClusterState {
     /// What Istio's metrics say of its service.
     pub(crate) named: Option<Named>,
     endpoints: Vec<Rc<EndpointState>>,
-    /// Those that clients of an ORIGINAL_DST cluster have asked for, and those that are reached from addresses of
+    /// Those that clients of a cluster without a list have asked for, and those that are reached from addresses of
     /// clients.
     asked_for: RefCell<HashMap<AskedFor, Rc<EndpointState>>>,
     members: Arc<Members>,
@@ -158,9 +158,11 @@ impl ClusterState {
         chance: &impl Chance,
     ) -> Option<Rc<EndpointState>> {
         if let Some(options) = self.cluster.original_destination {
-            return ask
-                .original
-                .map(|original| self.ask_for(original, options.port, ask.source));
+            let wanted = match options.is_by_name {
+                true => ask.looked_up,
+                false => ask.original,
+            };
+            return wanted.map(|wanted| self.ask_for(wanted, options.port, ask.source));
         }
         if self.members.generation() != self.seen.get() {
             self.renew();

@@ -2,7 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::names::Names;
+use crate::snapshot::NameCache;
+use crate::stats::Registry;
 
 /// Envoy's largest threshold, and Istio's default: no limit, so nothing is counted.
 const UNLIMITED: u32 = u32::MAX;
@@ -38,11 +42,13 @@ impl Used {
     }
 }
 
-/// The usage of all clusters, by name, and the active faults of connection managers, by their prefix.
+/// What all workers share: the usage of clusters, by name, the active faults of connection managers, by their prefix, and
+/// the addresses of names.
 #[derive(Debug, Default)]
 pub(crate) struct Usages {
     clusters: ByName<Usage>,
     faults: ByName<AtomicU32>,
+    names: Mutex<HashMap<Arc<NameCache>, Weak<Names>>>,
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +58,18 @@ impl Usages {
     /// The usage of a cluster.
     pub(crate) fn of(&self, cluster: &str) -> Arc<Usage> {
         self.clusters.of(cluster)
+    }
+
+    /// What is found for such a cache of names: caches of one name that are otherwise configured are others.
+    pub(crate) fn names(&self, cache: &Arc<NameCache>, registry: &Registry) -> Arc<Names> {
+        let mut known = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(names) = known.get(cache).and_then(Weak::upgrade) {
+            return names;
+        }
+        known.retain(|_, names| names.strong_count() > 0);
+        let names = Arc::new(Names::new(cache.clone(), registry.names(&cache.name)));
+        known.insert(cache.clone(), Arc::downgrade(&names));
+        names
     }
 
     /// The active faults of the connection managers with this `stat_prefix`.

@@ -94,12 +94,7 @@ static FLAGS: [(&str, &str, How, &str); 30] = [
         "UMSDR",
     ),
     ("OM", "OverloadManagerTerminated", Hold("/om"), "OM"),
-    (
-        "DF",
-        "DnsResolutionFailed",
-        Never("the dynamic forward proxy"),
-        "",
-    ),
+    ("DF", "DnsResolutionFailed", Get("/df", 503), "DF"),
     (
         "RFCF",
         "ResponseFromCacheFilter",

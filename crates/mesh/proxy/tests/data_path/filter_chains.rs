@@ -105,6 +105,7 @@ fn nobody_goes_where_nobody_was_redirected() {
     let mut config = Config::to(&naming("never"));
     config.clusters[0].endpoints.clear();
     config.clusters[0].original_destination = Some(OriginalDestination {
+        is_by_name: false,
         port: None,
         cleanup_interval: Duration::from_secs(5),
     });

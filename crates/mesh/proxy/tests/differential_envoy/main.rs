@@ -14,6 +14,7 @@ mod expressions;
 mod filters;
 mod http2;
 mod links;
+mod names;
 mod outcome;
 mod pair;
 mod policies;

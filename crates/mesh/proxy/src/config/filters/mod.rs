@@ -13,6 +13,7 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::route::v3::FilterConfig;
 use envoy_types::pb::envoy::extensions::filters::http::buffer::v3::{Buffer, BufferPerRoute};
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3::{Cors, CorsPolicy};
+use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::FilterConfig as ForwardProxy;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::{ExtAuthz, ExtAuthzPerRoute};
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
@@ -30,7 +31,7 @@ use prost::Name;
 
 pub(super) use self::limit::{bucket, fields};
 use super::check::{At, Refused, decode, ignored, must_be, nothing_else};
-use super::{istio, metrics, policies};
+use super::{istio, metrics, names, policies};
 use crate::policy::MOST_FILTERS;
 use crate::snapshot::{Filter, HttpFilter, MetricRules, PerFilter, PerFilters, Required};
 
@@ -164,6 +165,9 @@ fn of_type(config: &Any, at: &At<'_>) -> Result<Known, Refused> {
         Known::Filter(buffer::compile(decode(config, at)?, at)?)
     } else if *url == BufferPerRoute::type_url() {
         Known::PerRoute(buffer::of_route(decode(config, at)?, at)?)
+    } else if *url == ForwardProxy::type_url() {
+        let cache = names::filter(decode(config, at)?, at)?;
+        Known::Filter(Filter::Names(cache))
     } else if *url == HealthCheck::type_url() {
         let health = health::compile(decode(config, at)?, at)?;
         Known::Filter(Filter::Health(Arc::new(health)))
@@ -252,6 +256,7 @@ fn wanted(name: &str, config: Any, at: &At<'_>) -> Result<Option<PerFilter>, Ref
             | Filter::Quota(_)
             | Filter::Session(_)
             | Filter::Buffer(_)
+            | Filter::Names(_)
             | Filter::Health(_),
         ) => Err(at.refuse("this configuration is one for all routes")),
         Known::Filter(filter) => Ok(Some(PerFilter::Own(filter))),

@@ -112,7 +112,7 @@ impl Filter {
 
 /// Whether Envoy has a response flag of this name.
 pub(crate) fn is_known_flag(name: &str) -> bool {
-    const NEVER_SET: [&str; 4] = ["LR", "DF", "RFCF", "NFCF"];
+    const NEVER_SET: [&str; 3] = ["LR", "RFCF", "NFCF"];
     Flag::of(name).is_some() || NEVER_SET.contains(&name)
 }
 

@@ -5,6 +5,9 @@ use std::path::Path;
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::accesslog::v3 as accesslog;
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{
+    ClusterDiscoveryType, CustomClusterType, DnsLookupFamily, LbPolicy,
+};
 use envoy_types::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster};
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::core::v3::http_uri::HttpUpstreamType;
@@ -16,8 +19,13 @@ use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecif
 use envoy_types::pb::envoy::config::trace::v3 as trace;
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::FileAccessLog;
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::file_access_log::AccessLogFormat;
+use envoy_types::pb::envoy::extensions::clusters::dynamic_forward_proxy::v3::ClusterConfig;
+use envoy_types::pb::envoy::extensions::clusters::dynamic_forward_proxy::v3::cluster_config::ClusterImplementationSpecifier;
+use envoy_types::pb::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
 use envoy_types::pb::envoy::extensions::filters::common::fault::v3::FaultDelay;
 use envoy_types::pb::envoy::extensions::filters::common::fault::v3::fault_delay::FaultDelaySecifier;
+use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::FilterConfig as ForwardProxy;
+use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3::filter_config::ImplementationSpecifier;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ext_authz::Services;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::{ExtAuthz, HttpService};
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::fault_abort::ErrorType;
@@ -28,6 +36,7 @@ use envoy_types::pb::envoy::extensions::filters::http::ratelimit::v3::RateLimit;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp_proxy;
+use envoy_types::pb::envoy::extensions::network::dns_resolver::cares::v3::CaresDnsResolverConfig;
 use envoy_types::pb::envoy::r#type::v3::{FractionalPercent, Percent, TokenBucket};
 use envoy_types::pb::google::protobuf::{self, Any, UInt32Value};
 use envoy_types::util::pack_any;
@@ -40,7 +49,7 @@ use envoy_types::pb::envoy::config::route::v3::rate_limit::action::{ActionSpecif
 
 use super::*;
 use crate::overload;
-use crate::xds_support::resources::listener_of;
+use crate::xds_support::resources::{listener_of, socket};
 
 const FAULT: &str = "envoy.filters.http.fault";
 const LIMIT: &str = "envoy.filters.http.local_ratelimit";
@@ -199,6 +208,7 @@ fn routes() -> Vec<route::Route> {
         to("/uf", "refused"),
         to("/uo", "full"),
         to("/nc", "missing"),
+        to("/df", "named"),
         to("/ur", "streams"),
         to("/om", "streams"),
         to("/do", "dropped"),
@@ -236,6 +246,46 @@ fn routes() -> Vec<route::Route> {
         made
     })
     .collect()
+}
+
+/// Names are looked up where nobody answers.
+fn unanswered() -> DnsCacheConfig {
+    let resolvers = CaresDnsResolverConfig {
+        resolvers: socket(SocketAddr::from(([127, 0, 0, 1], 1)))
+            .into_iter()
+            .collect(),
+        ..Default::default()
+    };
+    DnsCacheConfig {
+        name: "names".to_owned(),
+        dns_lookup_family: DnsLookupFamily::V4Only as i32,
+        dns_query_timeout: ms(500),
+        typed_dns_resolver_config: Some(core::TypedExtensionConfig {
+            name: "envoy.network.dns_resolver.cares".to_owned(),
+            typed_config: Some(pack_any(resolvers)),
+        }),
+        ..Default::default()
+    }
+}
+
+/// A cluster whose endpoints are the hosts that requests name.
+fn named(name: &str) -> Resource {
+    let config = ClusterConfig {
+        cluster_implementation_specifier: Some(ClusterImplementationSpecifier::DnsCacheConfig(
+            unanswered(),
+        )),
+        ..Default::default()
+    };
+    let cluster = Cluster {
+        name: name.to_owned(),
+        lb_policy: LbPolicy::ClusterProvided as i32,
+        cluster_discovery_type: Some(ClusterDiscoveryType::ClusterType(CustomClusterType {
+            name: "envoy.clusters.dynamic_forward_proxy".to_owned(),
+            typed_config: Some(pack_any(config)),
+        })),
+        ..Default::default()
+    };
+    Resource::new(name, &cluster)
 }
 
 /// Endpoints that a share of the requests, of a million, is kept from.
@@ -318,6 +368,15 @@ impl World {
             filter(FAULT, HttpFault::default()),
             filter(LIMIT, limit),
             filter("envoy.filters.http.ratelimit", quota),
+            filter(
+                "envoy.filters.http.dynamic_forward_proxy",
+                ForwardProxy {
+                    implementation_specifier: Some(ImplementationSpecifier::DnsCacheConfig(
+                        unanswered(),
+                    )),
+                    ..Default::default()
+                },
+            ),
         ];
         let proxied = tcp_proxy::TcpProxy {
             stat_prefix: "tcp".to_owned(),
@@ -373,6 +432,7 @@ impl World {
                 eds_cluster("full", full),
                 eds_cluster("streams", over_http2),
                 eds_cluster("brief", brief),
+                named("named"),
             ]);
         let assignments = [
             endpoints("c", &[origin.address]),
