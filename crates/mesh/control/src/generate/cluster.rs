@@ -31,7 +31,9 @@ use periplus_resources::{
 };
 
 use super::proto::{ads, any, duration, istio_service, load_assignment, uint32};
-use super::{Generated, balancing, endpoints, locality, mutual_tls, origination, proxy_protocol};
+use super::{
+    Generated, balancing, dynamic_dns, endpoints, locality, mutual_tls, origination, proxy_protocol,
+};
 use crate::index::{ConnectionRules, Index, Service};
 use crate::names;
 use crate::proxy::{Proxy, Role, is_subset};
@@ -122,8 +124,11 @@ fn add(
         let mut cluster = outbound(index, &name, port, policy, metadata.clone());
         endpoints::resolve(&mut cluster, (service, port, proxy), is_passed_on);
         let place = (service, port, subset);
-        let secured = mutual_tls::secure((index, proxy), &mut cluster, place, policy, made);
-        let secured = secured.and_then(|()| proxy_protocol::wrap(&mut cluster, port, policy));
+        let secured = match is_looked_up {
+            true => dynamic_dns::admit(index, policy),
+            false => mutual_tls::secure((index, proxy), &mut cluster, place, policy, made)
+                .and_then(|()| proxy_protocol::wrap(&mut cluster, port, policy)),
+        };
         if let Err(reason) = secured {
             let why = format!(
                 "requests to {host} on port {} get 503: {reason}",

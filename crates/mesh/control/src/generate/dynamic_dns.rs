@@ -6,9 +6,7 @@
 use std::collections::BTreeSet;
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
-use envoy_types::pb::envoy::config::cluster::v3::cluster::{
-    ClusterDiscoveryType, CustomClusterType, LbPolicy,
-};
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, CustomClusterType};
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, filter};
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::config::route::v3::route::Action;
@@ -25,7 +23,7 @@ use envoy_types::pb::envoy::extensions::filters::network::sni_dynamic_forward_pr
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier as Target;
 use envoy_types::pb::google::protobuf::Any;
-use periplus_resources::{OutboundPolicy, Protocol, Sidecar};
+use periplus_resources::{OutboundPolicy, Protocol, Sidecar, TrafficPolicy};
 use prost::{Message, Name};
 
 use super::listener::http_filter;
@@ -45,10 +43,23 @@ pub(super) fn outbound_policy(index: &Index, sidecar: Option<&Sidecar>) -> Outbo
     own.unwrap_or(index.mesh().outbound)
 }
 
+/// Looks whether connections may begin as a policy says.
+///
+/// # Errors
+///
+/// Why not.
+pub(super) fn admit(index: &Index, policy: &TrafficPolicy) -> Result<(), String> {
+    index.unsupported_by_name(policy).map_or(Ok(()), |field| {
+        Err(format!(
+            "`{field}` is not supported for hosts of resolution DYNAMIC_DNS"
+        ))
+    })
+}
+
 /// Makes a cluster one of the hosts that are asked for.
 pub(super) fn resolve(cluster: &mut Cluster, proxy: &Proxy) {
     let config = ClusterConfig {
-        // Else Envoy wants names of TLS to be checked, which there is none of.
+        // Else Envoy wants the names of certificates to be checked, and connections are plaintext.
         allow_insecure_cluster_options: true,
         cluster_implementation_specifier: Some(ClusterImplementationSpecifier::DnsCacheConfig(
             cache(proxy),
@@ -61,9 +72,7 @@ pub(super) fn resolve(cluster: &mut Cluster, proxy: &Proxy) {
     };
     cluster.cluster_discovery_type = Some(ClusterDiscoveryType::ClusterType(kind));
     cluster.eds_cluster_config = None;
-    // Whoever asks for a name has chosen.
-    cluster.lb_policy = LbPolicy::ClusterProvided.into();
-    cluster.lb_config = None;
+    endpoints::leave_choice(cluster);
 }
 
 fn cache(proxy: &Proxy) -> DnsCacheConfig {

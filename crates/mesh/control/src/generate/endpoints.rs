@@ -41,7 +41,7 @@ pub(super) fn resolve(
     };
     let discovery = match service.spec.resolution {
         _ if is_of_client && proxy.interception.is_some() => {
-            cluster.lb_policy = LbPolicy::ClusterProvided.into();
+            leave_choice(cluster);
             DiscoveryType::OriginalDst
         }
         Resolution::Dns | Resolution::DnsRoundRobin if service.endpoints.is_empty() => {
@@ -57,6 +57,13 @@ pub(super) fn resolve(
     };
     cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(discovery.into()));
     cluster.eds_cluster_config = None;
+}
+
+/// Leaves it to the client where its connections go: nothing of how endpoints are chosen holds.
+pub(super) fn leave_choice(cluster: &mut Cluster) {
+    cluster.lb_policy = LbPolicy::ClusterProvided.into();
+    cluster.lb_config = None;
+    cluster.common_lb_config = None;
 }
 
 /// How names of endpoints are looked up, as in Istio: the time for which an answer holds goes before these.

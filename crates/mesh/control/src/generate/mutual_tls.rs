@@ -48,9 +48,6 @@ const TLS_MODE: &str = "tlsMode";
 const OFFERED_FOR_HTTP: [&str; 3] = ["istio-http/1.0", "istio-http/1.1", "istio-h2"];
 const OFFERED_FOR_TCP: [&str; 2] = [PROTOCOL, "istio"];
 
-/// Whose name would be asked for is known with the request alone.
-const NO_TLS: &str = "`tls` is not supported for hosts of resolution DYNAMIC_DNS, their clients may speak TLS themselves";
-
 /// A filter chain of a port.
 pub(super) struct Chain {
     pub(super) conditions: FilterChainMatch,
@@ -244,12 +241,10 @@ pub(super) fn secure(
 ) -> Result<(), String> {
     let host = service.host.as_str();
     let own_name = || names::sni(port.number, subset, host);
-    let is_looked_up = service.is_looked_up();
     match &policy.tls {
         Some(ClientTls::Disable) => {}
         // Without an authority nobody has a certificate: told with the problems.
         Some(ClientTls::Mesh { .. }) if !index.has_authority() => {}
-        Some(_) if is_looked_up => return Err(NO_TLS.to_owned()),
         Some(ClientTls::Mesh { names, sni }) => {
             let names = match names.is_empty() {
                 true => accounts(index, service),
@@ -264,11 +259,7 @@ pub(super) fn secure(
                 origination::with_files((index, proxy), files, (host, port.protocol), made)?;
             cluster.transport_socket = Some(socket);
         }
-        // What is looked up says nothing of itself.
-        None if index.has_auto_mtls()
-            && service.spec.location == Location::Internal
-            && !is_looked_up =>
-        {
+        None if index.has_auto_mtls() && service.spec.location == Location::Internal => {
             let names = accounts(index, service);
             let secured = client((index, proxy), names, own_name(), port.protocol);
             cluster.filters.extend(exchange(proxy, port.protocol));

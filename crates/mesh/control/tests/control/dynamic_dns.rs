@@ -23,6 +23,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::sni_dynamic_forward_proxy::v3 as of_tls;
 use envoy_types::pb::envoy::extensions::filters::network::sni_dynamic_forward_proxy::v3::filter_config::PortSpecifier;
 use periplus_control::{Described, Generated, Index, Proxy, generate};
+use periplus_proxy::explain::Explainer;
 use periplus_resources::{MeshConfig, parse_resources};
 use prost::Name;
 
@@ -72,6 +73,10 @@ fn made_of(text: &str, mesh: MeshConfig, node: &Node) -> Generated {
     let proxy = Proxy::from_node(node).expect("a good node");
     let made = generate(&index, &proxy);
     invariants::check(&made);
+    // Our own proxies take it.
+    if let Err(rejections) = Explainer::new(made.packed()) {
+        panic!("{rejections:?}");
+    }
     made
 }
 
@@ -411,18 +416,24 @@ fn what_cannot_hold_is_told() {
             &format!("{{host: '*.wild.example', {spec}}}"),
         )
     };
-    let lack = |port: u16| {
+    let lack = |field: &str, port: u16| {
         format!(
-            "requests to *.wild.example on port {port} get 503: `tls` is not supported for hosts of resolution \
-             DYNAMIC_DNS, their clients may speak TLS themselves"
+            "requests to *.wild.example on port {port} get 503: `{field}` is not supported for hosts of resolution \
+             DYNAMIC_DNS"
         )
     };
-    let no_tls = |ports: &str| {
+    let refused = |field: &str, ports: &str| {
         format!(
-            "IST0106 DestinationRule default/rule: `tls` is not supported for `*.wild.example`, which has the \
-             resolution DYNAMIC_DNS: requests on its ports ({ports}) get 503; say `tls: {{mode: DISABLE}}` for it, and \
-             let clients speak TLS themselves"
+            "IST0106 DestinationRule default/rule: `{field}` is not supported for `*.wild.example`, which has the \
+             resolution DYNAMIC_DNS: requests on its ports ({ports}) get 503; write a rule for it without that, and let \
+             clients speak TLS themselves"
         )
+    };
+    let on_all = |field: &str| {
+        let lacks = [80, 90, 443].map(|port| lack(field, port));
+        std::iter::once(refused(field, "80, 90, 443"))
+            .chain(lacks)
+            .collect::<Vec<_>>()
     };
     let idle = |field: &str| {
         format!(
@@ -441,18 +452,24 @@ fn what_cannot_hold_is_told() {
     for (more, expected) in [
         (
             rule("trafficPolicy: {tls: {mode: SIMPLE}}"),
-            vec![no_tls("80, 90, 443"), lack(80), lack(90), lack(443)],
+            on_all("tls"),
         ),
         (
             rule("trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}"),
-            vec![no_tls("80, 90, 443"), lack(80), lack(90), lack(443)],
+            on_all("tls"),
+        ),
+        (
+            rule("trafficPolicy: {proxyProtocol: {version: V1}}"),
+            on_all("proxyProtocol"),
         ),
         (
             rule("trafficPolicy: {portLevelSettings: [{port: {number: 90}, tls: {mode: SIMPLE}}]}"),
-            vec![no_tls("90"), lack(90)],
+            vec![refused("tls", "90"), lack("tls", 90)],
         ),
         (
-            rule("trafficPolicy: {tls: {mode: DISABLE}, connectionPool: {tcp: {maxConnections: 3}}, outlierDetection: {}}"),
+            rule("trafficPolicy: {tls: {mode: DISABLE}, retryBudget: {}, outlierDetection: {}, \
+                  connectionPool: {tcp: {maxConnections: 3, idleTimeout: 1s, tcpKeepalive: {}}, http: {maxRetries: 3, \
+                  h2UpgradePolicy: UPGRADE, idleTimeout: 1s, http2MaxRequests: 7}}}"),
             vec![],
         ),
         (
@@ -484,6 +501,22 @@ fn what_cannot_hold_is_told() {
     );
     check_cluster(cluster(&made, "outbound|80||*.wild.example").expect("one"));
     assert_eq!(cluster(&made, "outbound|80|v1|*.wild.example"), None);
+    // Nothing of how endpoints are chosen is left where clients choose, which proxies would refuse.
+    let by_client = SERVICES.replace("DYNAMIC_DNS", "NONE");
+    let demanding = "trafficPolicy: {outlierDetection: {}, loadBalancer: {consistentHash: {maglev: {tableSize: 7}, useSourceIp: true}}}";
+    for services in [SERVICES, &by_client] {
+        let made = made_of(
+            &(services.to_owned() + &rule(demanding)),
+            MeshConfig::default(),
+            &sidecar("client"),
+        );
+        let cluster = cluster(&made, "outbound|80||*.wild.example").expect("one");
+        assert!(cluster.outlier_detection.is_some());
+        assert_eq!(
+            (cluster.lb_config.clone(), cluster.common_lb_config.clone()),
+            (None, None)
+        );
+    }
     // What is the mesh's own has no certificates that could be asked for.
     let internal = SERVICES.replace("  hosts: ['*", "  location: MESH_INTERNAL\n  hosts: ['*");
     let made = made_of(&internal, MeshConfig::default(), &sidecar("client"));

@@ -9,7 +9,7 @@ pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
     for service in index.looked_up() {
         let rules = index.rules_about(&service.host);
         for rule in rules.filter(|rule| rule.spec.host.covers(&service.host)) {
-            check_tls(index, service, rule, problems);
+            check_beginning(index, service, rule, problems);
             if rule.spec.host == service.host {
                 check_endpoints(rule, problems);
             }
@@ -18,28 +18,42 @@ pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
     check_tcp(index, problems);
 }
 
-/// What would have to be asked for by the name of each request.
-fn check_tls(
+impl Index {
+    /// What a policy says of the beginning of connections that proxies cannot do where each host would have to be spoken
+    /// to by its own name: the field.
+    pub(crate) fn unsupported_by_name(&self, policy: &TrafficPolicy) -> Option<&'static str> {
+        let begins_tls = match &policy.tls {
+            None | Some(ClientTls::Disable) => false,
+            // Without an authority nobody has a certificate: told with the problems.
+            Some(ClientTls::Mesh { .. }) => self.has_authority(),
+            Some(ClientTls::Files(_)) => true,
+        };
+        let begun = policy.proxy_protocol.map(|_| "proxyProtocol");
+        begins_tls.then_some("tls").or(begun)
+    }
+}
+
+/// What proxies cannot do before they know the host.
+fn check_beginning(
     index: &Index,
     service: &Service,
     rule: &Entry<DestinationRule>,
     problems: &mut Vec<Problem>,
 ) {
-    let policy = &rule.spec.policy;
-    let begins = |number: u16| match policy.of_port(number).tls {
-        None | Some(ClientTls::Disable) => false,
-        Some(ClientTls::Mesh { .. }) => index.has_authority(),
-        Some(ClientTls::Files(_)) => true,
-    };
     let ports = service.ports().iter().map(|port| port.number);
-    let ports = ports.filter(|port| begins(*port));
-    let ports: Vec<_> = ports.map(|port| port.to_string()).collect();
-    if ports.is_empty() {
+    let ports: Vec<_> = ports
+        .filter_map(|port| {
+            let policy = rule.spec.policy.of_port(port);
+            Some((index.unsupported_by_name(&policy)?, port.to_string()))
+        })
+        .collect();
+    let Some((field, _)) = ports.first() else {
         return;
-    }
+    };
+    let ports: Vec<_> = ports.iter().map(|(_, port)| port.as_str()).collect();
     let message = format!(
-        "{}: `tls` is not supported for `{}`, which has the resolution DYNAMIC_DNS: requests on its ports ({}) get 503; \
-         say `tls: {{mode: DISABLE}}` for it, and let clients speak TLS themselves",
+        "{}: `{field}` is not supported for `{}`, which has the resolution DYNAMIC_DNS: requests on its ports ({}) get \
+         503; write a rule for it without that, and let clients speak TLS themselves",
         rule.meta,
         service.host,
         ports.join(", ")
