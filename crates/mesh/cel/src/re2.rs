@@ -14,7 +14,7 @@ use regex_syntax::ast::{
 ///
 /// # Errors
 ///
-/// It is no expression.
+/// It is no expression by itself: whatever stands around it makes it no other one.
 pub fn translated(source: &str) -> Result<String, String> {
     let ast = Parser::new().parse(source);
     let ast = ast.map_err(|error| error.to_string())?;

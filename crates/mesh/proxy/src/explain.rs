@@ -14,11 +14,11 @@ use rustls::pki_types::CertificateDer;
 pub use self::told::{Asked, Besides, Decision, Explained, Routed, Security};
 use crate::config::{Extent, Store};
 use crate::filter::{Active, Maker};
-use crate::http1::head::Limits;
+use crate::http1::head::{Limits, Refused};
 use crate::http1::request::RequestHead;
 pub use crate::policy::jwt::Tokens;
 use crate::policy::jwt::{Demand, Jwt, Looked, Problem};
-use crate::policy::{Metadata, NO_POLICY, Rules, Subject, client_address};
+use crate::policy::{Metadata, NO_POLICY, Rules, Subject, client_address, without_nominated};
 use crate::route::{Asking, Router};
 use crate::snapshot::{
     Cluster, ConnectionManager, Ends, FilterChain, Listener, Service, Sniffed, TcpProxy, select,
@@ -152,28 +152,11 @@ fn passed(proxy: &TcpProxy, asked: &Asked<'_>) -> Explained {
 }
 
 fn routed(manager: &ConnectionManager, asked: &Asked<'_>) -> Explained {
-    let limits = Limits {
-        bytes: manager.max_request_head_bytes,
-        fields: manager.max_headers,
+    let (mut request, head) = match read(asked.head, manager) {
+        Ok(read) => read,
+        Err(Refused { status, reason }) => return Explained::Refused { status, reason },
     };
-    let mut bytes = asked.head.to_vec();
-    let mut request = RequestHead::default();
-    let length = match request.parse(&mut bytes, limits) {
-        Ok(Some(length)) => length,
-        Ok(None) => {
-            return Explained::Refused {
-                status: 400,
-                reason: "the head has no end",
-            };
-        }
-        Err(refused) => {
-            return Explained::Refused {
-                status: refused.status,
-                reason: refused.reason,
-            };
-        }
-    };
-    let head = &bytes[..length];
+    let head = &*head;
     let secured = secured(asked.security);
     let scheme = match secured {
         Some(_) => "https",
@@ -242,6 +225,22 @@ fn routed(manager: &ConnectionManager, asked: &Asked<'_>) -> Explained {
         refused: filtered.refused,
         ends_tokens: filtered.ends_tokens,
     }))
+}
+
+/// A head as routes and filters see it.
+fn read(text: &[u8], manager: &ConnectionManager) -> Result<(RequestHead, Vec<u8>), Refused> {
+    let limits = Limits {
+        bytes: manager.max_request_head_bytes,
+        fields: manager.max_headers,
+    };
+    let mut head = text.to_vec();
+    let mut request = RequestHead::default();
+    let length = request.parse(&mut head, limits)?;
+    head.truncate(length.ok_or(Refused::new(400, "the head has no end"))?);
+    match request.nominates {
+        true => read(&without_nominated(&request, &head), manager),
+        false => Ok((request, head)),
+    }
 }
 
 /// What the filters before the route have made of a request.

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use crate::jwks;
 use crate::meta::Labels;
+use crate::secret::Private;
 use crate::target::{Target, read_target};
 use crate::values::check_authority;
 use crate::view::{Object, Shape, View};
@@ -45,8 +46,8 @@ pub struct JwtRule {
 /// Where the keys of an issuer are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JwksSource {
-    /// Here, as JSON (RFC 7517).
-    Inline(String),
+    /// Here, as JSON (RFC 7517). They may be secrets that the issuer shares with whoever checks its tokens.
+    Inline(Private),
     /// Published at a host of the mesh or, over TLS, at any.
     Remote {
         /// Over TLS, with a certificate that the system's authorities have signed.
@@ -166,7 +167,7 @@ impl JwksSource {
             ["jwks"] => {
                 let view = object.get("jwks")?;
                 let text = view.checked(view.some_text()?, jwks::check)?;
-                Some(Self::Inline(text))
+                Some(Self::Inline(Private::new(text)))
             }
             ["jwksUri"] => {
                 let view = object.get("jwksUri")?;

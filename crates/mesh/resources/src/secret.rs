@@ -31,6 +31,10 @@ impl fmt::Debug for Private {
 }
 
 impl Private {
+    pub(crate) fn new(text: String) -> Self {
+        Self(text)
+    }
+
     /// The text.
     pub fn expose(&self) -> &str {
         &self.0

@@ -116,6 +116,38 @@ fn policies_for_a_gateway() {
     }
 }
 
+/// A key of tokens may be a secret.
+#[test]
+fn keys_of_tokens_are_not_shown() {
+    let secret = "c2VjcmV0".repeat(6);
+    for (keys, is_read) in [
+        (
+            format!(r#"{{"keys": [{{"kty": "oct", "k": "{secret}"}}]}}"#),
+            true,
+        ),
+        // No hash is as short as that, and no JSON ends like this.
+        (
+            format!(r#"{{"keys": [{{"kty": "oct", "alg": "HS512", "k": "{secret}"}}]}}"#),
+            false,
+        ),
+        (
+            format!(r#"{{"keys": [{{"kty": "oct", "k": "{secret}"}}"#),
+            false,
+        ),
+        (format!(r#"{{"keys": "{secret}"}}"#), false),
+    ] {
+        let text = format!(
+            "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{name: a}}\nspec: \
+             {{jwtRules: [{{issuer: me, jwks: '{keys}'}}]}}\n"
+        );
+        let parsed = parse_resources("mesh.yaml", &text);
+        assert_eq!(parsed.errors.is_empty(), is_read, "{keys}");
+        assert_eq!(parsed.resources.len(), usize::from(is_read), "{keys}");
+        let shown = format!("{parsed:?}");
+        assert!(!shown.contains("c2VjcmV0"), "{shown}");
+    }
+}
+
 /// Without keys an issuer is asked for them, if that is possible.
 #[test]
 fn issuers_that_are_asked_for_their_keys() {

@@ -192,10 +192,14 @@ async fn try_fetch(
             found.jwks_uri
         }
     };
-    let set = match url.strip_prefix("file://") {
+    let mut set = match url.strip_prefix("file://") {
         Some(path) => read_file(Path::new(path)).await?,
         None => get(&url, timeout).await?,
     };
+    // What is published is no secret: nobody may check tokens with it.
+    if let Some(Value::Array(keys)) = set.get_mut("keys") {
+        keys.retain(|key| key.get("kty") != Some(&"oct".into()));
+    }
     match Keys::read(&set) {
         Ok(keys) => Ok((keys, set)),
         Err(problem) => anyhow::bail!("{url}: {problem}"),
@@ -230,4 +234,27 @@ async fn get(url: &str, timeout: Duration) -> anyhow::Result<Value> {
         other => other.into(),
     })?;
     serde_json::from_str(&text).with_context(|| format!("{url} has no JSON"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Whoever reads what is published could issue tokens with it.
+    #[tokio::test]
+    async fn secrets_that_are_published_are_none() {
+        let secret = json!({"kty": "oct", "k": "A".repeat(43)});
+        let public = json!({"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"});
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let published = Published::At(format!("file://{}", file.path().display()));
+        let fetched = async |keys: Value| {
+            std::fs::write(file.path(), json!({ "keys": keys }).to_string()).unwrap();
+            fetch("me", &published, TIMEOUT).await.map(|(_, set)| set)
+        };
+        let set = fetched(json!([secret, public])).await.unwrap();
+        assert_eq!(set, json!({"keys": [public]}));
+        fetched(json!([secret])).await.unwrap_err();
+    }
 }

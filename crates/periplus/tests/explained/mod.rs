@@ -15,11 +15,17 @@ use super::support::{Answer, Program, free_base, request};
 /// At least so many requests are asked about, and sent.
 const REQUESTS: usize = 500;
 
-const HEADERS: [&[(&str, &str)]; 4] = [
+const HEADERS: [&[(&str, &str)]; 5] = [
     &[],
     &[("end-user", "jason")],
     &[("end-user", "anna"), ("x-canary", "true")],
     &[("x-canary", "no"), ("end-user", "jason")],
+    // What is meant for the next hop alone is there for nobody.
+    &[
+        ("connection", "end-user, x-canary"),
+        ("end-user", "jason"),
+        ("x-canary", "true"),
+    ],
 ];
 
 fn any<'a>(random: &mut fastrand::Rng, of: &[&'a str]) -> &'a str {
@@ -122,7 +128,7 @@ fn the_proxy_does_what_was_explained() {
     let [ada, bob, forged] = &world.tokens;
     let groups: Vec<(Entry, Vec<(&str, String)>)> = (world.entries.into_iter())
         .flat_map(|entry| {
-            let tokens = [None, Some(ada), Some(bob), Some(forged)];
+            let tokens = [None, Some(ada), Some(bob), Some(forged), None];
             let all = HEADERS.into_iter().zip(tokens);
             all.map(move |(headers, token)| {
                 let headers = headers

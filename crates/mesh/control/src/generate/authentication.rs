@@ -208,7 +208,7 @@ fn provider(index: &Index, rule: &JwtRule) -> JwtProvider {
 /// Keys that cannot be had fail every token: the cluster is named whether or not it is there.
 fn keys(index: &Index, rule: &JwtRule) -> JwksSourceSpecifier {
     match &rule.keys {
-        JwksSource::Inline(text) => local(text),
+        JwksSource::Inline(keys) => local(keys.expose()),
         // They go to proxies as they were found: the issuer need not be within their reach.
         JwksSource::Discovered { timeout } => match index.issuer_keys() {
             Some(found) => local(found.get(&rule.issuer).map_or(NOBODYS, |keys| &**keys)),

@@ -5,6 +5,6 @@ mod keys;
 mod problem;
 mod token;
 
-pub use self::keys::{Algorithm, Keys};
+pub use self::keys::{Algorithm, Keys, is_public};
 pub use self::problem::Problem;
 pub use self::token::{Token, URL_SAFE, payload_text};

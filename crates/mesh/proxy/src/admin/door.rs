@@ -1,12 +1,13 @@
 //! Who may ask for pages: so many connections at a time, none of which stays for long without a word or takes its answer
-//! too slowly, and a few pages of metrics at a time, which may be large.
+//! too slowly, and a few pages of metrics at a time, which may be large. Whoever takes one slowly keeps nobody from
+//! having another one made.
 
-use std::convert::Infallible;
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -28,10 +29,12 @@ const MOST_CONNECTIONS: usize = 64;
 const SILENCE: Duration = Duration::from_secs(120);
 /// How long a client may take nothing of an answer.
 const STALL: Duration = Duration::from_secs(10);
-/// The most pages of metrics that are made or taken at a time,
+/// The most pages of metrics that are made at a time,
 const MOST_PAGES: usize = 2;
 /// and how long others wait for their turn.
 const TURN: Duration = Duration::from_secs(5);
+/// The most bytes of pages that are there for their readers, unless there are no more than `MOST_PAGES`.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
 /// How much of a page goes out at once.
 const PIECE: usize = 64 * 1024;
 
@@ -174,18 +177,20 @@ impl AsyncWrite for Visitor {
     }
 }
 
-/// Who may have a page of metrics made.
+/// Who may have a page of metrics made, and the pages that have not been taken yet.
 #[derive(Debug)]
 pub(crate) struct Turns {
     places: Arc<Semaphore>,
+    pages: Arc<Pages>,
     refused: Arc<AtomicU64>,
 }
 
 impl Turns {
-    /// Those that wait in vain are counted in `refused`.
+    /// Those that wait in vain, and those whose page is dropped, are counted in `refused`.
     pub(crate) fn new(refused: &Arc<AtomicU64>) -> Self {
         Self {
             places: Arc::new(Semaphore::new(MOST_PAGES)),
+            pages: Arc::default(),
             refused: Arc::clone(refused),
         }
     }
@@ -193,7 +198,11 @@ impl Turns {
     /// A turn, once others have had theirs, or the answer that they take too long.
     pub(super) async fn wait(&self) -> Result<Turn, (StatusCode, String)> {
         match timeout(TURN, Arc::clone(&self.places).acquire_owned()).await {
-            Ok(Ok(place)) => Ok(Turn { _place: place }),
+            Ok(Ok(place)) => Ok(Turn {
+                pages: Arc::clone(&self.pages),
+                refused: Arc::clone(&self.refused),
+                _place: place,
+            }),
             Ok(Err(_)) | Err(_) => {
                 self.refused.fetch_add(1, Ordering::Relaxed);
                 let why = "too many others ask for metrics\n".to_owned();
@@ -203,9 +212,11 @@ impl Turns {
     }
 }
 
-/// A turn lasts until the page has been taken.
+/// A turn lasts until the page has been made.
 #[derive(Debug)]
 pub(super) struct Turn {
+    pages: Arc<Pages>,
+    refused: Arc<AtomicU64>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -226,63 +237,166 @@ impl Turn {
             header::CONTENT_TYPE,
             "text/plain; version=0.0.4; charset=utf-8",
         )];
-        let page = Page {
-            rest: text.into(),
-            _turn: self,
-        };
+        let (page, dropped) = self.pages.add(text.into());
+        self.refused.fetch_add(dropped, Ordering::Relaxed);
         (content_type, Body::new(page)).into_response()
+    }
+}
+
+/// What is left of a page; nothing is left of one that was dropped.
+type Rest = Mutex<Option<Bytes>>;
+
+/// Pages that have not been taken yet, the oldest first, with their sizes.
+#[derive(Debug, Default)]
+struct Pages(Mutex<VecDeque<(Weak<Rest>, usize)>>);
+
+impl Pages {
+    /// Adds a page, and drops the oldest ones if there are too many bytes of them: those whose readers are slow. How
+    /// many were dropped.
+    fn add(&self, text: Bytes) -> (Page, u64) {
+        let size = text.len();
+        let page = Arc::new(Mutex::new(Some(text)));
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|(page, _)| page.strong_count() > 0);
+        all.push_back((Arc::downgrade(&page), size));
+        let mut bytes: usize = all.iter().map(|(_, size)| size).sum();
+        let mut dropped = 0;
+        while bytes > MOST_BYTES
+            && all.len() > MOST_PAGES
+            && let Some((oldest, size)) = all.pop_front()
+        {
+            bytes -= size;
+            if let Some(page) = oldest.upgrade() {
+                *page.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                dropped += 1;
+            }
+        }
+        (Page(page), dropped)
     }
 }
 
 /// A page that goes out piece by piece.
 #[derive(Debug)]
-struct Page {
-    rest: Bytes,
-    _turn: Turn,
-}
+struct Page(Arc<Rest>);
 
 impl hyper::body::Body for Page {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if self.rest.is_empty() {
-            return Poll::Ready(None);
-        }
-        let next = self.rest.len().min(PIECE);
-        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(next)))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.rest.is_empty()
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let mut rest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Poll::Ready(match rest.as_mut() {
+            None => Some(Err(io::ErrorKind::TimedOut.into())),
+            Some(rest) if rest.is_empty() => None,
+            Some(rest) => {
+                let next = rest.len().min(PIECE);
+                Some(Ok(Frame::data(rest.split_to(next))))
+            }
+        })
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.rest.len() as u64)
+        let rest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let size = rest.as_ref().map(|rest| rest.len() as u64);
+        size.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
+    use axum::body::to_bytes;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     #[tokio::test]
-    async fn a_turn_lasts_until_the_page_has_been_taken() {
+    async fn a_turn_lasts_until_the_page_has_been_made() {
         let refused = Arc::default();
         let turns = Turns::new(&refused);
-        let mut pages = Vec::new();
+        let mut others = Vec::new();
         for _ in 0..MOST_PAGES {
-            let turn = turns.wait().await.expect("a turn");
-            pages.push(turn.page(|| Ok("a page".to_owned())).await);
+            others.push(turns.wait().await.expect("a turn"));
         }
         let (status, _) = turns.wait().await.expect_err("no turn");
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(refused.load(Ordering::Relaxed), 1);
-        let text = axum::body::to_bytes(pages.remove(0).into_body(), PIECE).await;
+        let one = others.remove(0);
+        let page = one.page(|| Ok("a page".to_owned())).await;
+        turns.wait().await.expect("a turn while the page is there");
+        let text = to_bytes(page.into_body(), PIECE).await;
         assert_eq!(text.expect("the page"), "a page");
-        turns.wait().await.expect("a turn");
+    }
+
+    /// As many as there is room for stay, and two of any size.
+    #[test]
+    fn the_oldest_pages_are_dropped() {
+        for (size, fit) in [
+            (MOST_BYTES / 4, 4),
+            (MOST_BYTES / 4 + 1, 3),
+            (MOST_BYTES + 1, 2),
+        ] {
+            let pages = Pages::default();
+            let text = Bytes::from(vec![b'a'; size]);
+            let (_, dropped) = pages.add(text.clone());
+            assert_eq!(dropped, 0);
+            let mut held = Vec::new();
+            for count in 1..=5 {
+                let (page, dropped) = pages.add(text.clone());
+                held.push(page);
+                // The first one has been taken, and does not count.
+                assert_eq!(dropped, u64::from(count > fit), "{size} {count}");
+            }
+            for (at, page) in held.iter().enumerate() {
+                let is_there = page.0.lock().expect("a page").is_some();
+                assert_eq!(is_there, at + fit >= held.len(), "{size} {at}");
+            }
+        }
+    }
+
+    /// Those who read nothing of their pages keep nobody waiting; that nobody waits in vain is counted.
+    #[tokio::test]
+    async fn slow_readers_keep_nobody_from_a_page() {
+        const SIZE: usize = MOST_BYTES / 4;
+        let refused = Arc::default();
+        let turns = Arc::new(Turns::new(&refused));
+        let page = async move || match turns.wait().await {
+            Ok(turn) => turn.page(|| Ok("a".repeat(SIZE))).await,
+            Err(refused) => refused.into_response(),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let door = Door::new(listener, &Arc::default());
+        let server = tokio::spawn(async move {
+            let pages = Router::new().route("/", get(page));
+            axum::serve(door, pages).await
+        });
+        let ask = async || {
+            let mut stream = TcpStream::connect(address).await.expect("connected");
+            let request = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+            stream.write_all(request).await.expect("asked");
+            let mut first = [0; 15];
+            stream.read_exact(&mut first).await.expect("an answer");
+            assert_eq!(&first, b"HTTP/1.1 200 OK");
+            stream
+        };
+        let read = async |mut stream: TcpStream| {
+            let mut all = Vec::new();
+            let _ = stream.read_to_end(&mut all).await;
+            all.len()
+        };
+        let mut slow = Vec::new();
+        for _ in 0..6 {
+            slow.push(ask().await);
+        }
+        assert_eq!(refused.load(Ordering::Relaxed), 2);
+        assert!(read(ask().await).await > SIZE);
+        // Whose page was dropped does not take the part that it got for all of it.
+        assert!(read(slow.remove(0)).await < SIZE);
+        server.abort();
     }
 }

@@ -1,12 +1,15 @@
 //! Envoy's messages as JSON: the mapping of protobuf with the fields' own names, as Envoy's admin pages have it.
-//! Keys and passwords are not shown.
+//! Keys and passwords are not shown, nor sets of keys of tokens with a secret among them.
 
 use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use envoy_types::pb::envoy::config::core::v3::DataSource;
+use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use envoy_types::pb::google::protobuf::value::Kind as ValueKind;
 use envoy_types::pb::google::protobuf::{Any, Struct, Value as AnyValue};
+use periplus_identity::jwt;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessage as _, Value,
 };
@@ -115,12 +118,25 @@ fn of_message(message: &DynamicMessage, is_sensitive: bool) -> Json {
             let mut fields: Vec<_> = message.fields().collect();
             fields.sort_by_key(|(field, _)| field.number());
             let show = |(field, value): (FieldDescriptor, &Value)| {
-                let is_hidden = is_sensitive || hidden.contains(&field.name());
+                let is_hidden = is_sensitive
+                    || hidden.contains(&field.name())
+                    || (field.name() == "local_jwks" && !is_public_set(value));
                 let shown = of_field(&field, value, is_hidden);
                 (field.name().to_owned(), shown)
             };
             Json::Object(fields.into_iter().map(show).collect())
         }
+    }
+}
+
+/// Envoy's files do not mark sets of keys as sensitive: most are public.
+fn is_public_set(value: &Value) -> bool {
+    let source = value.as_message();
+    let source = source.and_then(|source| source.transcode_to::<DataSource>().ok());
+    match source.and_then(|source| source.specifier) {
+        Some(Specifier::InlineString(set)) => jwt::is_public(set.as_bytes()),
+        Some(Specifier::InlineBytes(set)) => jwt::is_public(&set),
+        Some(Specifier::Filename(_) | Specifier::EnvironmentVariable(_)) | None => true,
     }
 }
 
@@ -238,7 +254,6 @@ mod tests {
 
     #[test]
     fn keys_are_not_shown() {
-        use envoy_types::pb::envoy::config::core::v3::{DataSource, data_source::Specifier};
         use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 
         let source = |specifier| {
@@ -268,6 +283,40 @@ mod tests {
             "alpn_protocols": ["h2"],
         });
         assert_eq!(message(name, &context), expected);
+    }
+
+    #[test]
+    fn secrets_of_tokens_are_not_shown() {
+        use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::JwtProvider;
+        use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::jwt_provider::JwksSourceSpecifier;
+
+        let shown = |specifier: Specifier| {
+            let source = DataSource {
+                specifier: Some(specifier),
+                ..DataSource::default()
+            };
+            let provider = JwtProvider {
+                issuer: "me".to_owned(),
+                jwks_source_specifier: Some(JwksSourceSpecifier::LocalJwks(source)),
+                ..JwtProvider::default()
+            };
+            let name = "envoy.extensions.filters.http.jwt_authn.v3.JwtProvider";
+            message(name, &provider)["local_jwks"].take()
+        };
+        let public = r#"{"keys": [{"kty": "EC", "crv": "P-256", "x": "AQ", "y": "Ag"}]}"#;
+        let secret = r#"{"keys": [{"kty": "oct", "k": "secret"}]}"#;
+        let private = r#"{"keys": [{"kty": "RSA", "n": "AQ", "e": "AQ", "d": "secret"}]}"#;
+        let torn = &secret[..secret.len() - 4];
+        let text = |text: &str| shown(Specifier::InlineString(text.to_owned()));
+        assert_eq!(text(public), json!({ "inline_string": public }));
+        for hidden in [secret, private, torn] {
+            assert_eq!(text(hidden), json!({"inline_string": "[redacted]"}));
+            let bytes = shown(Specifier::InlineBytes(hidden.into()));
+            assert_eq!(
+                bytes,
+                json!({"inline_bytes": STANDARD.encode("[redacted]")})
+            );
+        }
     }
 
     #[test]

@@ -15,8 +15,8 @@ mod upstream;
 
 pub(crate) use again::{First, attempts};
 pub(crate) use client::Client;
-pub(crate) use http2::{Early, source_error};
-pub(crate) use pipe::{Pipe, PipeError, joins};
+pub(crate) use http2::{Early, Http2Sink, source_error};
+pub(crate) use pipe::{Pipe, PipeError, Sink, joins};
 
 use std::future::poll_fn;
 use std::rc::Rc;

@@ -47,24 +47,26 @@ impl Call {
         }
     }
 
+    /// Counts a failure for the connection manager.
     #[cold]
-    pub(crate) fn fail_attempt(&self, exchange: &mut Exchange, failure: &Failure) {
+    pub(crate) fn count_failure(&self, failure: &Failure) {
         let http = &self.view.http;
-        if let Failure::StreamTimeout { .. } = failure {
-            http.rq_max_duration_reached.increment();
-        }
-        if *failure == Failure::ClientReset {
-            http.rq_rx_reset.increment();
-        }
-        if *failure == Failure::ClientGone {
-            http.rq_rx_reset.increment();
-            http.cx_destroy_remote_active_rq.increment();
-        }
         match failure {
+            Failure::StreamTimeout { .. } => http.rq_max_duration_reached.increment(),
+            Failure::ClientReset => http.rq_rx_reset.increment(),
+            Failure::ClientGone => {
+                http.rq_rx_reset.increment();
+                http.cx_destroy_remote_active_rq.increment();
+            }
             Failure::Idle { .. } => http.rq_idle_timeout.increment(),
             Failure::RequestTimeout => http.rq_timeout.increment(),
             _ => {}
         }
+    }
+
+    #[cold]
+    pub(crate) fn fail_attempt(&self, exchange: &mut Exchange, failure: &Failure) {
+        self.count_failure(failure);
         if let Failure::Idle { .. } | Failure::RequestTimeout | Failure::StreamTimeout { .. } =
             failure
         {

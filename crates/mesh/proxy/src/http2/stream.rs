@@ -1,5 +1,6 @@
 //! A client's stream: one request and its answer.
 
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
@@ -9,7 +10,9 @@ use h2::{Reason, RecvStream, SendStream};
 use http::uri::Scheme;
 
 use crate::acquire::{Arriving, Body};
-use crate::bridge::{Client, Early, First, PipeError, attempts, joins, source_error};
+use crate::bridge::{
+    Client, Early, First, Http2Sink, PipeError, Sink as _, attempts, joins, source_error,
+};
 use crate::buffer::Buffer;
 use crate::call::Call;
 use crate::clock::Micros;
@@ -111,10 +114,10 @@ impl ServerStream {
         let plan = decide(&mut Client::Http2(self), &mut exchange).await;
         let next = match plan {
             Ok(Plan::Forward(cluster)) => self.forward(&mut exchange, &cluster).await,
-            Ok(Plan::Reply(reply)) => self.reply(&mut exchange, &reply),
+            Ok(Plan::Reply(reply)) => self.reply(&mut exchange, &reply).await,
             Ok(Plan::Nowhere(why)) => {
                 let reply = self.call.nowhere(&mut exchange, why);
-                self.reply(&mut exchange, &reply)
+                self.reply(&mut exchange, &reply).await
             }
             Err(failure) => self.fail(&mut exchange, &failure).await,
         };
@@ -150,7 +153,7 @@ impl ServerStream {
                 if connected == Some(false) {
                     exchange.request_bytes = self.skip_body();
                 }
-                self.reply(exchange, &reply)
+                self.reply(exchange, &reply).await
             }
             // The end of the connection says it.
             _ if *failure == Failure::Ending => Next::Abort,
@@ -180,10 +183,72 @@ impl ServerStream {
     }
 
     /// Answers without the upstream.
-    fn reply(&mut self, exchange: &mut Exchange, reply: &Reply<'_>) -> Next {
+    async fn reply(&mut self, exchange: &mut Exchange, reply: &Reply<'_>) -> Next {
         let body = self.call.write_reply(exchange, reply, false);
         self.call.answered_at = self.call.worker.clock.now();
-        self.send_whole(body)
+        if self.send_head(body.is_empty()).is_err() {
+            return Next::Abort;
+        }
+        let Err(failure) = self.send_body(body).await else {
+            return Next::Continue;
+        };
+        self.call.count_failure(&failure);
+        match failure {
+            // As in Envoy, nothing else says that the client has taken too long.
+            Failure::Idle { .. } => self.reset(Reason::INTERNAL_ERROR),
+            _ => {
+                if let Some(flag) = failure.flag() {
+                    exchange.flags.set(flag);
+                }
+                self.call.keep_failure(exchange, &failure);
+            }
+        }
+        Next::Abort
+    }
+
+    /// Sends a body of the proxy's own as the client makes room for it.
+    async fn send_body(&mut self, mut body: &[u8]) -> Result<(), Failure> {
+        while !body.is_empty() {
+            let timeout = self.call.view.manager.stream_idle_timeout;
+            let now = self.call.worker.clock.now();
+            self.call.timer.set(now, timeout);
+            let room = poll_fn(|cx| self.poll_room(cx, body.len())).await?;
+            let (next, rest) = body.split_at(room.min(body.len()));
+            if let Some(send) = &mut self.send {
+                let data = Payload::new(Bytes::copy_from_slice(next), None);
+                let sent = send.send_data(data, rest.is_empty());
+                sent.map_err(|_| Failure::ClientGone)?;
+            }
+            body = rest;
+        }
+        Ok(())
+    }
+
+    /// How much of a body that waits the client has room for; a failure if it has gone, or takes too long.
+    fn poll_room(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<Result<usize, Failure>> {
+        if let Some(send) = &mut self.send {
+            let mut sink = Http2Sink {
+                send,
+                waiting: None,
+                is_new: &mut false,
+            };
+            if let Poll::Ready(Ok(room)) = sink.poll_room(cx, wanted) {
+                return Poll::Ready(Ok(room));
+            }
+        }
+        if let Poll::Ready(failure) = self.poll_gone(cx) {
+            return Poll::Ready(Err(failure));
+        }
+        let Call { worker, timer, .. } = &self.call;
+        let passed = timer.poll_passed(|| worker.clock.now(), cx);
+        passed.map(|()| {
+            Err(match worker.timers.is_cut() {
+                true => Failure::Ending,
+                false => Failure::Idle {
+                    request_complete: true,
+                },
+            })
+        })
     }
 
     /// Answers what is no request that could have a span.
@@ -206,21 +271,12 @@ impl ServerStream {
         );
         call.out.bytes.extend_from_slice(b"\r\n");
         call.tell_refusal(&Refusal::of(&reply));
-        self.send_whole(reply.body.as_bytes());
-    }
-
-    /// Sends the head in the output, and the body.
-    fn send_whole(&mut self, body: &[u8]) -> Next {
-        let sent = self.send_head(body.is_empty()).and_then(|()| {
-            let send = self.send.as_mut().filter(|_| !body.is_empty());
-            send.map_or(Ok(()), |send| {
-                let body = Payload::new(Bytes::copy_from_slice(body), None);
-                send.send_data(body, true).map_err(client_gone)
-            })
-        });
-        match sent {
-            Ok(()) => Next::Continue,
-            Err(_) => Next::Abort,
+        let body = reply.body.as_bytes();
+        if self.send_head(body.is_empty()).is_ok()
+            && let Some(send) = self.send.as_mut().filter(|_| !body.is_empty())
+        {
+            // It fails only once there is nobody to be sent to.
+            let _ = send.send_data(Payload::new(Bytes::copy_from_slice(body), None), true);
         }
     }
 

@@ -9,33 +9,12 @@ use crate::policy::jwt::without_parameters;
 use crate::reply::Reply;
 
 impl Call {
-    /// Takes out the lines that `Connection` nominates, before anybody looks at them: as in Envoy, what concerns the
-    /// connection to the client alone is not there for routes and filters, and the client has no say in what these add.
+    /// Takes out the lines that `Connection` nominates, before anybody looks at them.
     #[cold]
     pub(crate) fn leave_out_nominated(&mut self) {
-        let head = self.buffer.head();
-        let mut removed = vec!["connection".to_owned()];
-        let mut kept: Vec<&[u8]> = Vec::new();
-        for option in self
-            .request
-            .fields
-            .all(Name::Connection, head)
-            .flat_map(list)
-        {
-            if option.eq_ignore_ascii_case(b"close") || Name::of(option).is_hop_by_hop() {
-                kept.push(option);
-            } else {
-                removed.push(String::from_utf8_lossy(option).into_owned());
-            }
-        }
-        let connection = ("connection".to_owned(), kept.join(&b", "[..]));
-        let added = if kept.is_empty() {
-            vec![]
-        } else {
-            vec![connection]
-        };
+        let text = without_nominated(&self.request, self.buffer.head());
         // A head without them is as valid as with them.
-        let _ = self.edit_head(&removed, &added);
+        let _ = self.replace_head(text);
     }
 
     /// Takes lines out of the head and adds others. The head is checked again as if the client had sent it
@@ -46,31 +25,14 @@ impl Call {
         added: &[(String, Vec<u8>)],
     ) -> Option<Reply<'static>> {
         let head = self.buffer.head();
-        let goes = |field: &Field| {
-            let name = field.name.get(head);
-            removed
-                .iter()
-                .any(|gone| name.eq_ignore_ascii_case(gone.as_bytes()))
-        };
         let fields = &self.request.fields;
-        if added.is_empty() && !fields.iter().any(goes) {
+        if added.is_empty() && !fields.iter().any(|field| is_among(field, removed, head)) {
             return None;
         }
         if !added.iter().all(|(name, value)| is_one_field(name, value)) {
             return Some(Reply::new(500, "a filter adds what is no field"));
         }
-        let mut text = self.request_line(self.request.target.path.get(head));
-        let starts = fields.iter().map(|field| field.name.start());
-        let ends = starts.skip(1).chain([head.len() - 2]);
-        for (field, end) in fields.iter().zip(ends) {
-            if !goes(field) {
-                text.extend_from_slice(&head[field.name.start()..end]);
-            }
-        }
-        for (name, value) in added {
-            append_field(&mut text, name, value);
-        }
-        text.extend_from_slice(b"\r\n");
+        let text = edited(&self.request, head, removed, added);
         self.replace_head(text)
     }
 
@@ -92,36 +54,11 @@ impl Call {
             return false;
         }
         let head = self.buffer.head();
-        let mut text = self.request_line(target);
+        let mut text = request_line(&self.request, head, target);
         let first = self.request.fields.iter().next();
         let lines = first.map_or(head.len() - 2, |field| field.name.start());
         text.extend_from_slice(&head[lines..]);
         self.replace_head(text).is_none()
-    }
-
-    /// The first line of the request with this target.
-    fn request_line(&self, target: &[u8]) -> Vec<u8> {
-        let head = self.buffer.head();
-        let request = &self.request;
-        let mut text = Vec::with_capacity(head.len() + 256);
-        text.extend_from_slice(request.method(head));
-        text.push(b' ');
-        if request.target.absolute {
-            // It says what the host is (RFC 9112 §3.2.2).
-            if request.tunnel != Tunnel::Connect {
-                text.extend_from_slice(b"http://");
-            }
-            text.extend_from_slice(request.target.authority.get(head));
-        }
-        // In absolute form that is no path at all (RFC 9112 §3.2.4).
-        if !request.target.absolute || target != b"*" {
-            text.extend_from_slice(target);
-        }
-        text.extend_from_slice(match request.minor_version {
-            0 => b" HTTP/1.0\r\n",
-            _ => b" HTTP/1.1\r\n",
-        });
-        text
     }
 
     /// Takes another head, which is checked as if the client had sent it: an answer if it could not have.
@@ -154,4 +91,76 @@ impl Call {
             Err(refused) => Some(Reply::new(refused.status, refused.reason)),
         }
     }
+}
+
+/// A head without the lines that `Connection` nominates: as in Envoy, what concerns the connection to the client alone is
+/// not there for routes and filters, and the client has no say in what these add.
+pub(crate) fn without_nominated(request: &RequestHead, head: &[u8]) -> Vec<u8> {
+    let mut removed = vec!["connection".to_owned()];
+    let mut kept: Vec<&[u8]> = Vec::new();
+    for option in request.fields.all(Name::Connection, head).flat_map(list) {
+        if option.eq_ignore_ascii_case(b"close") || Name::of(option).is_hop_by_hop() {
+            kept.push(option);
+        } else {
+            removed.push(String::from_utf8_lossy(option).into_owned());
+        }
+    }
+    let connection = ("connection".to_owned(), kept.join(&b", "[..]));
+    let added = match kept.is_empty() {
+        true => vec![],
+        false => vec![connection],
+    };
+    edited(request, head, &removed, &added)
+}
+
+/// A head without some lines, and with others.
+fn edited(
+    request: &RequestHead,
+    head: &[u8],
+    removed: &[String],
+    added: &[(String, Vec<u8>)],
+) -> Vec<u8> {
+    let fields = &request.fields;
+    let mut text = request_line(request, head, request.target.path.get(head));
+    let starts = fields.iter().map(|field| field.name.start());
+    let ends = starts.skip(1).chain([head.len() - 2]);
+    for (field, end) in fields.iter().zip(ends) {
+        if !is_among(field, removed, head) {
+            text.extend_from_slice(&head[field.name.start()..end]);
+        }
+    }
+    for (name, value) in added {
+        append_field(&mut text, name, value);
+    }
+    text.extend_from_slice(b"\r\n");
+    text
+}
+
+fn is_among(field: &Field, names: &[String], head: &[u8]) -> bool {
+    let name = field.name.get(head);
+    let mut names = names.iter();
+    names.any(|one| name.eq_ignore_ascii_case(one.as_bytes()))
+}
+
+/// The first line of the request with this target.
+fn request_line(request: &RequestHead, head: &[u8], target: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(head.len() + 256);
+    text.extend_from_slice(request.method(head));
+    text.push(b' ');
+    if request.target.absolute {
+        // It says what the host is (RFC 9112 §3.2.2).
+        if request.tunnel != Tunnel::Connect {
+            text.extend_from_slice(b"http://");
+        }
+        text.extend_from_slice(request.target.authority.get(head));
+    }
+    // In absolute form that is no path at all (RFC 9112 §3.2.4).
+    if !request.target.absolute || target != b"*" {
+        text.extend_from_slice(target);
+    }
+    text.extend_from_slice(match request.minor_version {
+        0 => b" HTTP/1.0\r\n",
+        _ => b" HTTP/1.1\r\n",
+    });
+    text
 }

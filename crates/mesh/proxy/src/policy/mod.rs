@@ -21,6 +21,7 @@ pub use self::connection::ConnectionRules;
 pub(crate) use self::connection::ConnectionRulesView;
 pub(crate) use self::expression::{Combination, Expression, Program, Programs};
 pub(crate) use self::filter::{Decided, Decisions, MOST_FILTERS, RBAC, RbacView};
+pub(crate) use self::head::without_nominated;
 pub(crate) use self::metadata::{Metadata, MetadataMatch, ValueTest};
 pub use self::rbac::Rbac;
 pub(crate) use self::rbac::{Action, Decision, MOST_POLICIES, NO_POLICY, RbacCounts, Rules};

@@ -1,6 +1,6 @@
 //! Local rate limits: buckets of tokens, and what a route makes of a request to find its bucket.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -54,9 +54,19 @@ pub struct Wildcard {
     bucket: TokenBucket,
     /// The most buckets: the one that nobody has asked for longest goes.
     most: usize,
-    /// By what stands for the values, however long they are; the last that was asked for stands last.
-    known: Mutex<VecDeque<(u64, Arc<TokenBucket>)>>,
+    known: Mutex<Known>,
     hasher: RandomState,
+}
+
+/// The buckets that were asked for.
+#[derive(Debug, Default)]
+struct Known {
+    /// How many questions there were.
+    asked: u64,
+    /// By what stands for the values, however long they are: the bucket, and the last question for it.
+    buckets: HashMap<u64, (u64, Arc<TokenBucket>)>,
+    /// What stands for the values, by the last question for them.
+    by_age: BTreeMap<u64, u64>,
 }
 
 impl Wildcard {
@@ -81,13 +91,18 @@ impl Wildcard {
         }
         let values = self.hasher.hash_one(wanted);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = known.iter().position(|(known, _)| *known == values);
-        let found = at.and_then(|at| known.remove(at));
-        let found = found.unwrap_or_else(|| (values, Arc::new(self.bucket.clone())));
-        let bucket = found.1.clone();
-        known.push_back(found);
-        if known.len() > self.most {
-            known.pop_front();
+        let known = &mut *known;
+        known.asked += 1;
+        let entry = known.buckets.entry(values);
+        let (last, bucket) = entry.or_insert_with(|| (0, Arc::new(self.bucket.clone())));
+        let bucket = bucket.clone();
+        known.by_age.remove(last);
+        *last = known.asked;
+        known.by_age.insert(known.asked, values);
+        if known.buckets.len() > self.most
+            && let Some((_, oldest)) = known.by_age.pop_first()
+        {
+            known.buckets.remove(&oldest);
         }
         Some(bucket)
     }

@@ -6,11 +6,11 @@ use periplus_proxy::snapshot::{Codec, Keepalive, RouteAction};
 
 use crate::support::config::Mesh;
 use crate::support::frames::{
-    DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, block,
-    connect, frame, next, next_of,
+    DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS,
+    WINDOW_UPDATE, block, connect, frame, next, next_of,
 };
 use crate::support::h2::{H2Client, run, until};
-use crate::support::{Client, Config, Origin, pause, route, wait_for};
+use crate::support::{Client, Collector, Config, DEADLINE, Origin, pause, route, wait_for};
 
 const GET: [(&str, &str); 4] = [
     (":method", "GET"),
@@ -409,4 +409,66 @@ fn many_streams_at_once() {
         .await;
     });
     assert_eq!(mesh.stat("http.test.downstream_rq_2xx"), 500);
+}
+
+/// An answer of the proxy's own waits for room, and ends as it does with Envoy (1.40): where a client leaves or gives up
+/// meanwhile the flags say so, and where it only takes too long they do not.
+#[test]
+fn an_answer_that_there_is_no_room_for_ends_with_its_client() {
+    const NO_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 0];
+    const INTERNAL_ERROR: u32 = 2;
+    for (ends, flags) in [
+        ("gone", "DC"),
+        ("reset", "DR"),
+        ("late", "-"),
+        ("room", "-"),
+    ] {
+        let collector = Collector::zipkin();
+        let respond = RouteAction::Respond {
+            status: 200,
+            body: "a body".to_owned(),
+        };
+        let patience = match ends {
+            "late" => Duration::from_millis(100),
+            _ => DEADLINE,
+        };
+        let mesh = Config::to(&Origin::saying(""))
+            .zipkin(&collector)
+            .gateway()
+            .routes(vec![route("/", respond)])
+            .with_manager(move |manager| manager.stream_idle_timeout = Some(patience))
+            .start();
+        let mut client = Client::connect(mesh.address);
+        client.send(PREFACE);
+        client.send(frame(SETTINGS, 0, 0, NO_WINDOW));
+        client.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, block(&GET)));
+        let head = next_of(&mut client, HEADERS).expect("the head of the answer");
+        assert_eq!(head.flags & END_STREAM, 0);
+        assert_eq!(mesh.stat("http.test.downstream_rq_active"), 1, "{ends}");
+        match ends {
+            "gone" => drop(client),
+            "reset" => client.send(frame(RST_STREAM, 0, 1, CANCEL.to_be_bytes())),
+            "late" => {
+                let reset = next_of(&mut client, RST_STREAM).expect("a reset");
+                assert_eq!(reset.number(0), INTERNAL_ERROR);
+                mesh.wait_stat("http.test.downstream_rq_idle_timeout", 1);
+            }
+            _ => {
+                let mut body = Vec::new();
+                for room in [2_u32, 4] {
+                    client.send(frame(WINDOW_UPDATE, 0, 1, room.to_be_bytes()));
+                    let data = next_of(&mut client, DATA).expect("a part of the body");
+                    body.extend(data.payload);
+                    assert_eq!(data.flags & END_STREAM != 0, body == b"a body");
+                }
+                assert_eq!(body, b"a body");
+            }
+        }
+        let span = collector.one();
+        assert_eq!(span.tag("response_flags"), flags, "{ends}");
+        assert_eq!(span.tag("http.status_code"), "200", "{ends}");
+        mesh.wait_stat("http.test.downstream_rq_active", 0);
+        let resets = u64::from(flags != "-");
+        mesh.wait_stat("http.test.downstream_rq_rx_reset", resets);
+    }
 }

@@ -234,6 +234,7 @@ fn provider(mut given: pb::JwtProvider, at: &At<'_>) -> Result<Provider, Refused
         lists: lists.map_or_else(Vec::new, |lists| lists.space_delimited_claims),
         clears_route: std::mem::take(&mut given.clear_route_cache),
         clock_skew: skew.into(),
+        must_expire: std::mem::take(&mut given.require_expiration),
         cache: cache(given.jwt_cache_config.take(), &at.field("jwt_cache_config"))?,
     };
     nothing_else(&given, at)?;
@@ -320,7 +321,7 @@ fn local(mut source: DataSource, at: &At<'_>) -> Result<Keys, Refused> {
     };
     ignored!(source: watched_directory);
     nothing_else(&source, at)?;
-    Keys::parse(&bytes).map_err(|reason| at.refuse(reason))
+    Keys::parse_with_secrets(&bytes).map_err(|reason| at.refuse(reason))
 }
 
 fn remote(mut source: pb::RemoteJwks, at: &At<'_>) -> Result<Arc<RemoteKeys>, Refused> {

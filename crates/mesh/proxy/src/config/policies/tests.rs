@@ -13,6 +13,7 @@ use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::jwt_requir
 use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::requirement_rule::RequirementType;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as http;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3 as network;
+use envoy_types::pb::google::protobuf::Duration;
 
 use super::super::check::At;
 fn permission(rule: Rule) -> pb::Permission {
@@ -197,7 +198,7 @@ fn tokens_are_refused_by_field() {
         (
             of(keys(r#"{"keys": [{"kty": "oct", "k": "AAAA"}]}"#)),
             None,
-            "providers[\"p\"].local_jwks: it has no public key of RSA (2048 bits and more), EC or Ed25519",
+            "providers[\"p\"].local_jwks: it has no key of RSA (2048 bits and more), EC, Ed25519 or HMAC (32 bytes and more)",
         ),
         (
             of(Some(remote)),
@@ -206,11 +207,11 @@ fn tokens_are_refused_by_field() {
         ),
         (
             jwt::JwtProvider {
-                require_expiration: true,
+                max_lifetime: Some(Duration::default()),
                 ..provider()
             },
             None,
-            "providers[\"p\"].require_expiration: is not supported",
+            "providers[\"p\"].max_lifetime: is not supported",
         ),
         (
             provider(),

@@ -166,9 +166,12 @@ impl Jwt {
         token.check_time(now, provider.clock_skew)?;
         let wanted = audiences.unwrap_or(&provider.audiences);
         let is_wanted = |audience: &String| wanted.iter().any(|one| is_audience(one, audience));
-        match wanted.is_empty() || token.audiences.iter().any(is_wanted) {
-            true => Ok(at),
-            false => Err(Problem::AUDIENCE_NOT_ALLOWED),
+        if !wanted.is_empty() && !token.audiences.iter().any(is_wanted) {
+            return Err(Problem::AUDIENCE_NOT_ALLOWED);
+        }
+        match provider.must_expire && token.expires.is_none() {
+            true => Err(Problem::WRONG_SIGNATURE),
+            false => Ok(at),
         }
     }
 }

@@ -86,6 +86,8 @@ pub(crate) struct Provider {
     pub(crate) clears_route: bool,
     /// How far clocks may differ, in seconds.
     pub(crate) clock_skew: u64,
+    /// `require_expiration`: a token must say when it expires.
+    pub(crate) must_expire: bool,
     /// How many tokens are remembered, and how long they may be.
     pub(crate) cache: Option<(usize, usize)>,
 }

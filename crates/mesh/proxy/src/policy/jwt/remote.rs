@@ -149,7 +149,7 @@ impl RemoteKeys {
             }
             let mut answer = Answer::default();
             let result = match errand::run(worker, self.origin.errand(), &mut answer).await {
-                Ok(()) if answer.status() == 200 => Keys::parse(&answer.body),
+                Ok(()) if answer.status() == 200 => Keys::parse_with_secrets(&answer.body),
                 Ok(()) => Err(format!("the answer was {}", answer.status())),
                 Err(trouble) => Err(trouble.to_string()),
             };

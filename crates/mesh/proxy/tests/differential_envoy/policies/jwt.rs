@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
@@ -54,6 +55,7 @@ pub(super) struct Signer {
     rsa: RsaKeyPair,
     curves: [(&'static str, &'static str, EcdsaKeyPair); 3],
     ed25519: Ed25519KeyPair,
+    secret: [u8; 64],
     other: EcdsaKeyPair,
 }
 
@@ -72,11 +74,12 @@ impl Signer {
                 ("ES512", "P-521", curve(&ECDSA_P521_SHA512_FIXED_SIGNING)),
             ],
             ed25519: Ed25519KeyPair::generate().expect("a key"),
+            secret: std::array::from_fn(|at| at as u8),
             other: curve(&ECDSA_P256_SHA256_FIXED_SIGNING),
         }
     }
 
-    /// The public keys.
+    /// The keys: public ones, a secret for any hash and a short one for one hash.
     pub(super) fn keys(&self) -> Value {
         // RFC 8017 §A.1.1: the modulus stands behind its tag, its length and a zero.
         let der = self.rsa.public_key().as_ref();
@@ -87,6 +90,8 @@ impl Signer {
             json!({"kty": "RSA", "kid": "rsa", "n": text(modulus), "e": "AQAB"}),
             json!({"kty": "OKP", "kid": "ed", "crv": "Ed25519",
                 "x": text(self.ed25519.public_key())}),
+            json!({"kty": "oct", "kid": "hs", "k": text(self.secret)}),
+            json!({"kty": "oct", "kid": "hs256", "alg": "HS256", "k": text(&self.secret[..32])}),
         ];
         for (algorithm, curve, key) in &self.curves {
             let point = &key.public_key().as_ref()[1..];
@@ -115,7 +120,20 @@ impl Signer {
             let signature = key.sign(&random, signed.as_bytes()).expect("a signature");
             signature.as_ref().to_vec()
         };
+        let by_secret = |algorithm| {
+            let secret = match key_id {
+                "hs" => &self.secret[..],
+                "hs256" => &self.secret[..32],
+                // Whoever knows a public key tries to sign with it.
+                _ => self.rsa.public_key().as_ref(),
+            };
+            let key = hmac::Key::new(algorithm, secret);
+            hmac::sign(&key, signed.as_bytes()).as_ref().to_vec()
+        };
         let signature = match algorithm {
+            "HS256" => by_secret(hmac::HMAC_SHA256),
+            "HS384" => by_secret(hmac::HMAC_SHA384),
+            "HS512" => by_secret(hmac::HMAC_SHA512),
             "RS256" => by_rsa(&signature::RSA_PKCS1_SHA256),
             "RS384" => by_rsa(&signature::RSA_PKCS1_SHA384),
             "RS512" => by_rsa(&signature::RSA_PKCS1_SHA512),
@@ -298,7 +316,16 @@ impl Signer {
                     text(r#"{"alg":"ES256","kid":"ES256"}"#)
                 )),
             ),
+            ("endless".to_owned(), {
+                let mut claims = claims(json!({}));
+                claims.as_object_mut().expect("an object").remove("exp");
+                bearer(&self.sign("ES256", "ES256", &claims))
+            }),
             ("cut".to_owned(), bearer(&good[..good.len() - 8])),
+            ("cut-hmac".to_owned(), {
+                let token = self.sign("HS256", "hs", &claims(json!({})));
+                bearer(&token[..token.len() - 4])
+            }),
             ("other-payload".to_owned(), {
                 let mut parts: Vec<_> = good.split('.').map(str::to_owned).collect();
                 parts[1] = text(claims(json!({"sub": "root"})).to_string());
@@ -326,6 +353,7 @@ impl Signer {
             ("not-yet", json!({"nbf": now + 3600})),
             ("soon", json!({"nbf": now + 30})),
             ("no-end", json!({"exp": null})),
+            ("end-of-zero", json!({"exp": 0})),
             ("exp-text", json!({"exp": "soon"})),
             ("other-issuer", json!({"iss": OTHER_ISSUER})),
             ("unknown-issuer", json!({"iss": "nobody"})),
@@ -354,6 +382,16 @@ impl Signer {
             ("ES512", "ES512"),
             ("EdDSA", "ed"),
             ("ES256", "ES384"),
+            ("HS256", "hs"),
+            ("HS384", "hs"),
+            ("HS512", "hs"),
+            ("HS256", "hs256"),
+            ("HS512", "hs256"),
+            ("HS256", "rsa"),
+            ("HS512", "rsa"),
+            ("HS256", "ES256"),
+            ("HS256", "nobody"),
+            ("RS256", "hs256"),
         ] {
             let token = self.sign(algorithm, key, &claims(json!({})));
             requests.push((format!("{algorithm}-{key}"), bearer(&token)));
@@ -509,6 +547,11 @@ pub(super) fn filters(signer: &Signer) -> Vec<(&'static str, Filters)> {
         audiences: vec!["bookinfo".to_owned()],
         ..mine()
     };
+    let expiring = JwtProvider {
+        require_expiration: true,
+        jwt_cache_config: Some(JwtCacheConfig::default()),
+        ..for_audiences.clone()
+    };
     let claim_header = |header: &str, claim: &str| JwtClaimToHeader {
         header_name: header.to_owned(),
         claim_name: claim.to_owned(),
@@ -632,6 +675,10 @@ pub(super) fn filters(signer: &Signer) -> Vec<(&'static str, Filters)> {
         (
             "audiences",
             chain(vec![("mine", for_audiences)], named("mine"), None),
+        ),
+        (
+            "expiring",
+            chain(vec![("mine", expiring)], named("mine"), None),
         ),
         (
             "other-audiences",
