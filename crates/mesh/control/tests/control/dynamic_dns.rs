@@ -650,10 +650,14 @@ async fn a_real_envoy_looks_names_up() {
     assert_eq!(plane.ads.counters().nacks, 0);
 
     // What intercepts connections takes ports of its own, of which there are one of each.
-    for mesh in ["{}", BY_NAME] {
+    let rule = "{host: '*.wild.example', trafficPolicy: {outlierDetection: {}, retryBudget: {}, loadBalancer: \
+                {consistentHash: {maglev: {tableSize: 7}, useSourceIp: true}}, connectionPool: {http: {idleTimeout: 1s}}}}";
+    let rule = resource("DestinationRule", "rule", rule);
+    for (more, mesh) in [("", "{}"), ("", BY_NAME), (rule.as_str(), "{}")] {
         let node = sidecar("client");
-        let made = made("", mesh);
-        assert_eq!(refusal(&binary, &node, &made, directory), None, "{mesh}");
+        let made = made(more, mesh);
+        let refusal = refusal(&binary, &node, &made, directory);
+        assert_eq!(refusal, None, "{more} {mesh}");
     }
 }
 

@@ -664,7 +664,7 @@ fn edits_concern_more_than_they_name() {
     };
     let wild = |protocol: &str| {
         let spec = format!(
-            "  hosts: ['*.example.org']\n  resolution: DYNAMIC_DNS\n  ports: [{{number: 81, name: {protocol}}}]\n"
+            "  hosts: ['*.example.org']\n  resolution: DYNAMIC_DNS\n  ports: [{{number: 90, name: {protocol}}}]\n"
         );
         resource("ServiceEntry", "a", 4, &spec)
     };
