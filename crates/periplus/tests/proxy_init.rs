@@ -8,6 +8,7 @@ mod client_hello;
 mod dns_captured;
 #[path = "support/intercepted.rs"]
 mod intercepted;
+mod named_by_clients;
 #[path = "support/namespaces.rs"]
 mod namespaces;
 #[path = "support/sidecars.rs"]

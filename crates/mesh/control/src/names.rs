@@ -13,6 +13,12 @@ pub(crate) fn outbound_cluster(port: u16, subset: &str, host: &str) -> String {
     format!("outbound|{port}|{subset}|{host}")
 }
 
+/// The port of the service that a cluster is one of.
+pub(crate) fn port_of(cluster: &str) -> Option<u16> {
+    let (port, _) = cluster.strip_prefix("outbound|")?.split_once('|')?;
+    port.parse().ok()
+}
+
 /// The service that a cluster is one of.
 pub(crate) fn service_of(cluster: &str) -> Option<&str> {
     let (_, host) = cluster.strip_prefix("outbound|")?.rsplit_once('|')?;
@@ -41,6 +47,12 @@ pub(crate) fn inbound_stat_prefix(port: u16) -> String {
 
 /// The cluster of connections that go where their clients wanted to go.
 pub(crate) const PASSTHROUGH: &str = "PassthroughCluster";
+
+/// The cluster of requests that go where DNS says that their host is.
+pub(crate) const ANY_BY_NAME: &str = "AllowAnyDynamicDNSCluster";
+
+/// The virtual host and the route of those, where nobody describes that host.
+pub(crate) const ANY_BY_NAME_ROUTE: &str = "allow_any_dynamic_dns";
 
 /// The cluster of those that go nowhere.
 pub(crate) const BLACK_HOLE: &str = "BlackHoleCluster";

@@ -37,10 +37,9 @@ pub struct Port {
     pub target_port: Option<u16>,
 }
 
-/// Ports whose servers speak first: looking for HTTP there would only cost time.
-const SERVER_FIRST: [u16; 4] = [25, 53, 3306, 27017];
-
 impl Protocol {
+    /// Ports whose servers speak first: looking for HTTP there would only cost time.
+    pub const SERVER_FIRST: [u16; 4] = [25, 53, 3306, 27017];
     /// What a port of a gateway may speak.
     pub(crate) const OF_SERVERS: [Self; 4] = [Self::Http, Self::Http2, Self::Tls, Self::Tcp];
     /// What a port of a service may speak.
@@ -74,7 +73,7 @@ impl Protocol {
         });
         let named = application.or_else(|| name.and_then(Self::of_port_name));
         let named = named.filter(|protocol| Self::OF_SERVICES.contains(protocol));
-        named.unwrap_or(match SERVER_FIRST.contains(&number) {
+        named.unwrap_or(match Self::SERVER_FIRST.contains(&number) {
             true => Self::Tcp,
             false => Self::Detected,
         })
@@ -104,7 +103,7 @@ impl Port {
             Some(protocol) => read_protocol(protocol, protocols),
             None => {
                 let protocol = name.as_deref().and_then(Protocol::of_port_name);
-                let is_server_first = number.is_some_and(|n| SERVER_FIRST.contains(&n));
+                let is_server_first = number.is_some_and(|n| Protocol::SERVER_FIRST.contains(&n));
                 let protocol = match protocol {
                     None if is_server_first => Some(Protocol::Tcp),
                     None => Some(Protocol::Detected),

@@ -5,7 +5,7 @@ use crate::authorization::parse_block;
 use crate::host::Host;
 use crate::meta::{ExportTo, Labels, read_selector};
 use crate::port::{Port, Protocol};
-use crate::view::{Shape, View, first_duplicate, first_repeated};
+use crate::view::{Object, Shape, View, first_duplicate, first_repeated};
 use crate::workload::WorkloadEntry;
 
 /// A service.
@@ -53,6 +53,8 @@ pub enum Resolution {
     DnsRoundRobin,
     /// `NONE`: each client knows where to go, so that only intercepted connections get there.
     OfClient,
+    /// `DYNAMIC_DNS`: proxies look the name up that each request or handshake asks for, of those that its wildcard covers.
+    DynamicDns,
 }
 
 /// Who serves a service.
@@ -114,12 +116,7 @@ impl ServiceEntry {
         // As in Istio, where nobody says it.
         let resolution = object.optional("resolution", read_resolution)?;
         let resolution = resolution.unwrap_or(Resolution::OfClient);
-        let wildcard = hosts.iter().find(|host| host.is_wildcard());
-        if let Some(wildcard) = wildcard.filter(|_| resolution != Resolution::OfClient) {
-            object.fail(format!(
-                "`{wildcard}`: only a service with resolution NONE may have a wildcard for a name"
-            ));
-        }
+        check_hosts(&object, &hosts, resolution);
         let location = match object.get("location") {
             Some(location) => location.choice(&[
                 ("MESH_EXTERNAL", Location::External),
@@ -161,6 +158,9 @@ impl ServiceEntry {
         if resolution == Resolution::OfClient && has_endpoints {
             object.fail("with resolution NONE nobody chooses an endpoint, remove them");
         }
+        if resolution == Resolution::DynamicDns {
+            check_looked_up(&object, &ports, has_endpoints);
+        }
         let names = object.items("subjectAltNames");
         Some(Self {
             alias: None,
@@ -178,20 +178,67 @@ impl ServiceEntry {
 }
 
 fn read_resolution(view: &View<'_>) -> Option<Resolution> {
-    let resolution = view.choice(&[
-        ("STATIC", Some(Resolution::Static)),
-        ("NONE", Some(Resolution::OfClient)),
-        ("DNS", Some(Resolution::Dns)),
-        ("DNS_ROUND_ROBIN", Some(Resolution::DnsRoundRobin)),
-        ("DYNAMIC_DNS", None),
-    ])?;
-    if resolution.is_none() {
-        let name = view.text().unwrap_or_default();
-        view.fail(format!(
-            "`{name}` is not supported yet, use STATIC, DNS, DNS_ROUND_ROBIN or NONE"
-        ));
+    view.choice(&[
+        ("STATIC", Resolution::Static),
+        ("NONE", Resolution::OfClient),
+        ("DNS", Resolution::Dns),
+        ("DNS_ROUND_ROBIN", Resolution::DnsRoundRobin),
+        ("DYNAMIC_DNS", Resolution::DynamicDns),
+    ])
+}
+
+fn check_hosts(object: &Object<'_>, hosts: &[Host], resolution: Resolution) {
+    let wildcard = hosts.iter().find(|host| host.is_wildcard());
+    match resolution {
+        Resolution::OfClient => {}
+        Resolution::DynamicDns => {
+            if let Some(host) = hosts.iter().find(|host| !host.is_wildcard()) {
+                object.fail(format!(
+                    "`{host}`: a service with resolution DYNAMIC_DNS has wildcards for names, use DNS"
+                ));
+            }
+            if hosts.iter().any(|host| host.as_str() == "*") {
+                object.fail(
+                    "`*`: all names are for `outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}` of the mesh \
+                     configuration, write a wildcard such as `*.example.org`",
+                );
+            }
+        }
+        Resolution::Static | Resolution::Dns | Resolution::DnsRoundRobin => {
+            if let Some(wildcard) = wildcard {
+                object.fail(format!(
+                    "`{wildcard}`: only a service with resolution NONE or DYNAMIC_DNS may have a wildcard for a name"
+                ));
+            }
+        }
     }
-    resolution
+}
+
+/// Connections go to the name and the port that they ask for, and to nothing that a resource gives.
+fn check_looked_up(object: &Object<'_>, ports: &[Port], has_endpoints: bool) {
+    if object.get("addresses").is_some() {
+        object.fail(
+            "with resolution DYNAMIC_DNS requests are told by their names, remove `addresses`",
+        );
+    }
+    if has_endpoints {
+        object.fail("with resolution DYNAMIC_DNS names are the endpoints, remove those given");
+    }
+    for port in ports {
+        let name = &port.name;
+        if matches!(port.protocol, Protocol::Tcp | Protocol::Detected) {
+            object.fail(format!(
+                "port `{name}`: with resolution DYNAMIC_DNS the protocol is one that says the name, which are `HTTP`, \
+                 `HTTP2`, `GRPC` and `TLS`"
+            ));
+        }
+        if port.target_port.is_some() {
+            object.fail(format!(
+                "port `{name}`: with resolution DYNAMIC_DNS connections go to the port that is asked for, remove \
+                 `targetPort`"
+            ));
+        }
+    }
 }
 
 fn check_addresses(view: &View<'_>, endpoints: &[WorkloadEntry], resolution: Resolution) {
@@ -208,7 +255,11 @@ fn check_addresses(view: &View<'_>, endpoints: &[WorkloadEntry], resolution: Res
         Resolution::DnsRoundRobin if endpoints.len() > 1 => {
             view.fail("with resolution DNS_ROUND_ROBIN there is one endpoint at most, use DNS");
         }
-        Resolution::Dns | Resolution::DnsRoundRobin | Resolution::OfClient => {}
+        // The last two have none at all.
+        Resolution::Dns
+        | Resolution::DnsRoundRobin
+        | Resolution::OfClient
+        | Resolution::DynamicDns => {}
     }
 }
 

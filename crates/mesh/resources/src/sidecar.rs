@@ -18,12 +18,15 @@ pub struct Sidecar {
     pub outbound: Option<OutboundPolicy>,
 }
 
-/// `outboundTrafficPolicy.mode`. It is about intercepted connections: a forward proxy cannot know where
-/// an unknown host lives, so that it always refuses.
+/// `outboundTrafficPolicy.mode`. Where an unknown host lives, a forward proxy knows only if it may look it up: else it
+/// refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutboundPolicy {
     /// They go where the client wanted to go.
     AllowAny,
+    /// `ALLOW_ANY_DYNAMIC_DNS`, of the mesh alone: requests go where DNS says that their host is, and other connections
+    /// where the client wanted to go.
+    AllowAnyDynamicDns,
     /// They are refused.
     RegistryOnly,
 }
@@ -110,7 +113,7 @@ impl Sidecar {
     pub(crate) fn read(view: &View<'_>, namespace: &str) -> Option<Self> {
         let object = view.object(&SIDECAR)?;
         let outbound = match object.get("outboundTrafficPolicy") {
-            Some(policy) => Some(read_outbound_traffic_policy(policy)?),
+            Some(policy) => Some(read_outbound_traffic_policy(policy, false)?),
             None => None,
         };
         let ingress = object.items("ingress");
@@ -288,20 +291,27 @@ fn read_endpoint(view: &View<'_>) -> Option<SocketAddr> {
 }
 
 /// `outboundTrafficPolicy` of a Sidecar or of the mesh: what happens to unknown hosts.
-pub(crate) fn read_outbound_traffic_policy(view: &View<'_>) -> Option<OutboundPolicy> {
+pub(crate) fn read_outbound_traffic_policy(
+    view: &View<'_>,
+    is_of_mesh: bool,
+) -> Option<OutboundPolicy> {
     const POLICY: Shape = Shape {
         known: &["mode"],
-        refused: &[("egressProxy", "unknown hosts are refused, not forwarded")],
+        refused: &[
+            ("egressProxy", "unknown hosts are refused, not forwarded"),
+            ("tls", "proxies begin no TLS to hosts that they look up"),
+        ],
     };
     let policy = view.object(&POLICY)?;
     let mode = policy.require("mode")?;
     let chosen = mode.choice(&[
-        ("REGISTRY_ONLY", Some(OutboundPolicy::RegistryOnly)),
-        ("ALLOW_ANY", Some(OutboundPolicy::AllowAny)),
-        ("ALLOW_ANY_DYNAMIC_DNS", None),
+        ("REGISTRY_ONLY", OutboundPolicy::RegistryOnly),
+        ("ALLOW_ANY", OutboundPolicy::AllowAny),
+        ("ALLOW_ANY_DYNAMIC_DNS", OutboundPolicy::AllowAnyDynamicDns),
     ])?;
-    if chosen.is_none() {
-        mode.fail("`ALLOW_ANY_DYNAMIC_DNS` is not supported, use ALLOW_ANY or REGISTRY_ONLY");
+    if chosen == OutboundPolicy::AllowAnyDynamicDns && !is_of_mesh {
+        mode.fail("`ALLOW_ANY_DYNAMIC_DNS` is for the mesh configuration alone, use ALLOW_ANY or REGISTRY_ONLY");
+        return None;
     }
-    chosen
+    Some(chosen)
 }

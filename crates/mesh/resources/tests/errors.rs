@@ -275,11 +275,29 @@ fn resources() {
             ),
         ),
         (
-            "DNS",
+            "names to look up, of which there is one, or all",
             with_spec(
                 "ServiceEntry",
                 "a",
-                "  hosts: [a.b]\n  ports: [{number: 80, name: http, protocol: HTTP}]\n  resolution: DYNAMIC_DNS\n",
+                "  hosts: [a.b, '*']\n  ports: [{number: 80, name: http}]\n  resolution: DYNAMIC_DNS\n",
+            ),
+        ),
+        (
+            "names to look up, and what would stand in their place",
+            with_spec(
+                "ServiceEntry",
+                "a",
+                "  hosts: ['*.a.b']\n  ports: [{number: 80, name: http, targetPort: 8080}, {number: 81, name: tcp}, \
+                 {number: 82, name: any}]\n  resolution: DYNAMIC_DNS\n  addresses: [10.0.0.1]\n  \
+                 endpoints: [{address: us.example.com}]\n",
+            ),
+        ),
+        (
+            "a wildcard that is not looked up",
+            with_spec(
+                "ServiceEntry",
+                "a",
+                "  hosts: ['*.a.b']\n  ports: [{number: 80, name: http}]\n  resolution: DNS\n",
             ),
         ),
         (
@@ -542,7 +560,7 @@ fn mesh_config() {
         ),
         (
             "unknown hosts",
-            "outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}\n",
+            "outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS, tls: {mode: SIMPLE}}\n",
         ),
         (
             "unknown provider",

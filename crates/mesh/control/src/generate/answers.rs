@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
 use envoy_types::pb::envoy::config::route::v3::{
     DirectResponseAction, RedirectAction, Route, RouteConfiguration, VirtualHost,
 };
-use periplus_resources::DirectResponse;
+use periplus_resources::{DirectResponse, OutboundPolicy};
 
 use super::proto::uint32;
 use super::route::{any_request, route_to, virtual_host};
@@ -30,19 +30,29 @@ pub(super) fn https_redirect() -> Route {
     }
 }
 
-/// The virtual host for whatever the mesh does not know, if that may pass.
-pub(super) fn allow_any() -> VirtualHost {
-    let passthrough = ClusterSpecifier::Cluster(names::PASSTHROUGH.to_owned());
-    let route = Route {
-        name: "allow_any".into(),
-        r#match: Some(any_request()),
-        action: Some(route_to(passthrough, Duration::ZERO)),
-        ..Route::default()
-    };
-    virtual_host("allow_any".into(), vec!["*".into()], vec![route])
+/// The virtual host for whatever the mesh does not know.
+pub(super) fn unknown(policy: OutboundPolicy) -> VirtualHost {
+    match policy {
+        OutboundPolicy::AllowAny => allow_any("allow_any", names::PASSTHROUGH),
+        OutboundPolicy::AllowAnyDynamicDns => {
+            allow_any(names::ANY_BY_NAME_ROUTE, names::ANY_BY_NAME)
+        }
+        OutboundPolicy::RegistryOnly => block_all(),
+    }
 }
 
-/// The virtual host for whatever the mesh does not know, if it may not.
+fn allow_any(name: &str, cluster: &str) -> VirtualHost {
+    let cluster = ClusterSpecifier::Cluster(cluster.to_owned());
+    let route = Route {
+        name: name.to_owned(),
+        r#match: Some(any_request()),
+        action: Some(route_to(cluster, Duration::ZERO)),
+        ..Route::default()
+    };
+    virtual_host(name.to_owned(), vec!["*".into()], vec![route])
+}
+
+/// The same, if it may not pass.
 pub(super) fn block_all() -> VirtualHost {
     let route = Route {
         name: "block_all".into(),

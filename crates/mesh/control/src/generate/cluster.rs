@@ -31,7 +31,9 @@ use periplus_resources::{
 };
 
 use super::proto::{ads, any, duration, istio_service, load_assignment, uint32};
-use super::{Generated, balancing, endpoints, locality, mutual_tls, origination, proxy_protocol};
+use super::{
+    Generated, balancing, dynamic_dns, endpoints, locality, mutual_tls, origination, proxy_protocol,
+};
 use crate::index::{ConnectionRules, Index, Service};
 use crate::names;
 use crate::proxy::{Proxy, Role, is_subset};
@@ -95,6 +97,7 @@ fn add(
         Role::Sidecar => None,
     };
     let is_unsure = by_api.is_some_and(Option::is_none);
+    let is_looked_up = service.is_looked_up();
     let by_api = TrafficPolicy {
         tls: by_api.cloned().flatten(),
         ..TrafficPolicy::default()
@@ -107,7 +110,8 @@ fn add(
         let policy = &policy.or(&by_api);
         let name = names::outbound_cluster(port.number, subset, host);
         let balancer = policy.load_balancer.as_ref();
-        let is_passed_on = balancer.is_some_and(|one| one.kind == LoadBalancing::Passthrough);
+        let is_passed_on =
+            !is_looked_up && balancer.is_some_and(|one| one.kind == LoadBalancing::Passthrough);
         if is_passed_on && proxy.interception.is_none() {
             let why = format!(
                 "requests to {host} on port {} get 503: PASSTHROUGH is for intercepted connections, which alone say \
@@ -120,8 +124,11 @@ fn add(
         let mut cluster = outbound(index, &name, port, policy, metadata.clone());
         endpoints::resolve(&mut cluster, (service, port, proxy), is_passed_on);
         let place = (service, port, subset);
-        let secured = mutual_tls::secure((index, proxy), &mut cluster, place, policy, made);
-        let secured = secured.and_then(|()| proxy_protocol::wrap(&mut cluster, port, policy));
+        let secured = match is_looked_up {
+            true => dynamic_dns::admit(index, policy),
+            false => mutual_tls::secure((index, proxy), &mut cluster, place, policy, made)
+                .and_then(|()| proxy_protocol::wrap(&mut cluster, port, policy)),
+        };
         if let Err(reason) = secured {
             let why = format!(
                 "requests to {host} on port {} get 503: {reason}",
@@ -164,7 +171,8 @@ fn add(
         made.clusters.push(cluster);
     };
     push("", &Labels::new(), &rules.policy_of(None, port.number));
-    for subset in &rules.subsets {
+    // Of names that nobody knows yet, none is in a subset: told with the problems.
+    for subset in rules.subsets.iter().filter(|_| !is_looked_up) {
         let policy = rules.policy_of(Some(subset), port.number);
         push(&subset.name, &subset.labels, &policy);
     }

@@ -15,8 +15,8 @@ use envoy_types::pb::envoy::config::endpoint::v3::{
 use envoy_types::pb::google::protobuf::Struct;
 use periplus_resources::{Port, Resolution, WorkloadEntry};
 
-use super::mutual_tls;
 use super::proto::{address, duration, map_in_order, one_text, uint32};
+use super::{dynamic_dns, mutual_tls};
 use crate::index::{Index, Service};
 use crate::proxy::{Proxy, canonical_revision, canonical_service};
 
@@ -30,6 +30,10 @@ pub(super) fn resolve(
     (service, port, proxy): (&Service, &Port, &Proxy),
     is_passed_on: bool,
 ) {
+    if service.is_looked_up() {
+        dynamic_dns::resolve(cluster, proxy);
+        return;
+    }
     let is_of_client = is_passed_on || service.spec.resolution == Resolution::OfClient;
     let by_dns = match service.spec.resolution {
         Resolution::DnsRoundRobin => DiscoveryType::LogicalDns,
@@ -37,7 +41,7 @@ pub(super) fn resolve(
     };
     let discovery = match service.spec.resolution {
         _ if is_of_client && proxy.interception.is_some() => {
-            cluster.lb_policy = LbPolicy::ClusterProvided.into();
+            leave_choice(cluster);
             DiscoveryType::OriginalDst
         }
         Resolution::Dns | Resolution::DnsRoundRobin if service.endpoints.is_empty() => {
@@ -55,17 +59,28 @@ pub(super) fn resolve(
     cluster.eds_cluster_config = None;
 }
 
+/// Leaves it to the client where its connections go: nothing of how endpoints are chosen holds.
+pub(super) fn leave_choice(cluster: &mut Cluster) {
+    cluster.lb_policy = LbPolicy::ClusterProvided.into();
+    cluster.lb_config = None;
+    cluster.common_lb_config = None;
+}
+
 /// How names of endpoints are looked up, as in Istio: the time for which an answer holds goes before these.
 #[expect(deprecated, reason = "this is the form that Istio sends")]
 pub(super) fn look_up(cluster: &mut Cluster, proxy: &Proxy) {
     cluster.respect_dns_ttl = true;
     cluster.dns_refresh_rate = duration(DNS_REFRESH);
     cluster.dns_jitter = duration(DNS_JITTER);
-    cluster.dns_lookup_family = match proxy.ip {
+    cluster.dns_lookup_family = lookup_family(proxy).into();
+}
+
+/// The family of addresses that a proxy looks up: that of its own.
+pub(super) fn lookup_family(proxy: &Proxy) -> DnsLookupFamily {
+    match proxy.ip {
         IpAddr::V4(_) => DnsLookupFamily::V4Only,
         IpAddr::V6(_) => DnsLookupFamily::V6Only,
     }
-    .into();
 }
 
 /// The service's own name for an endpoint.

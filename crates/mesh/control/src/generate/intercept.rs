@@ -11,7 +11,10 @@ use envoy_types::pb::envoy::config::listener::v3::{
 };
 use periplus_resources::{Host, OutboundPolicy, Port, Protocol};
 
-use super::detection::{Inspectors, any_of_ports, http_inspector, tls_inspector};
+use super::detection::{
+    Inspectors, any_of_ports, http_inspector, looks_like_http, original_destination, tls_inspector,
+};
+use super::dynamic_dns::outbound_policy;
 use super::listener::{Routes, http, tcp};
 use super::proto::{address, boolean, duration, uint32};
 use super::{Conflict, Generated, Imports, cluster, intercept_inbound};
@@ -108,7 +111,7 @@ impl<'a> Layout<'a> {
             tcp(names::BLACK_HOLE),
         );
         let rest = chain("virtualOutbound-catchall-tcp", None, tcp(self.unknown()));
-        Listener {
+        let listener = Listener {
             use_original_dst: boolean(true),
             default_filter_chain: Some(rest),
             ..self.intercepting(
@@ -116,18 +119,56 @@ impl<'a> Layout<'a> {
                 TrafficDirection::Outbound,
                 vec![guard],
             )
+        };
+        match self.policy() {
+            OutboundPolicy::AllowAnyDynamicDns => self.by_name(listener),
+            OutboundPolicy::AllowAny | OutboundPolicy::RegistryOnly => listener,
         }
     }
 
+    /// A listener that sends requests where DNS says that their host is. As Envoy looks at first bytes before it hands a
+    /// connection over to the listener of its destination, none are waited for at ports whose servers may speak first.
+    fn by_name(self, mut listener: Listener) -> Listener {
+        let name = names::ANY_BY_NAME_ROUTE;
+        let routes = self.route_configuration(name.to_owned(), Vec::new());
+        let filter = http(
+            self.index,
+            self.proxy,
+            TrafficDirection::Outbound,
+            (format!("outbound_virtualOutbound_{name};"), OUTBOUND_PORT),
+            Routes::Inline(Box::new(routes)),
+        );
+        let requests = chain(
+            "virtualOutbound-catchall-tcp-http",
+            Some(looks_like_http()),
+            filter,
+        );
+        listener.filter_chains.push(requests);
+        let ports = self.services().flat_map(|service| service.ports());
+        let ports = ports.filter(|port| port.protocol == Protocol::Tcp);
+        let ports = ports.map(|port| port.number);
+        let ports: BTreeSet<u16> = ports.chain(Protocol::SERVER_FIRST).collect();
+        let skipped = Skipped {
+            http: &ports.into_iter().collect::<Vec<_>>(),
+            ..Skipped::default()
+        };
+        let inspectors = Inspectors {
+            http: true,
+            ..Inspectors::default()
+        };
+        // The port is that of the destination from then on.
+        listener.listener_filters.push(original_destination());
+        self.inspecting(listener, inspectors, skipped)
+    }
+
     pub(super) fn policy(self) -> OutboundPolicy {
-        let own = self.imports.0.and_then(|sidecar| sidecar.outbound);
-        own.unwrap_or(self.index.mesh().outbound)
+        outbound_policy(self.index, self.imports.0)
     }
 
     /// The cluster of connections to destinations that nobody describes.
     pub(super) fn unknown(self) -> &'static str {
         match self.policy() {
-            OutboundPolicy::AllowAny => names::PASSTHROUGH,
+            OutboundPolicy::AllowAny | OutboundPolicy::AllowAnyDynamicDns => names::PASSTHROUGH,
             OutboundPolicy::RegistryOnly => names::BLACK_HOLE,
         }
     }

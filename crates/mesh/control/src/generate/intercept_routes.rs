@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
-use periplus_resources::{GatewayRef, OutboundPolicy, Port, Protocol};
+use periplus_resources::{GatewayRef, Port, Protocol};
 
-use super::answers::{allow_any, block_all};
+use super::answers::unknown;
 use super::intercept::Layout;
 use super::outbound::{service_names, service_routes};
 use super::proto::boolean;
@@ -80,11 +80,12 @@ impl Layout<'_> {
         self.route_configuration(name.to_owned(), vec![host])
     }
 
-    fn route_configuration(self, name: String, mut hosts: Vec<VirtualHost>) -> RouteConfiguration {
-        hosts.push(match self.policy() {
-            OutboundPolicy::AllowAny => allow_any(),
-            OutboundPolicy::RegistryOnly => block_all(),
-        });
+    pub(super) fn route_configuration(
+        self,
+        name: String,
+        mut hosts: Vec<VirtualHost>,
+    ) -> RouteConfiguration {
+        hosts.push(unknown(self.policy()));
         RouteConfiguration {
             name,
             virtual_hosts: hosts,

@@ -11,6 +11,7 @@ mod connection;
 mod credentials;
 mod custom;
 mod detection;
+mod dynamic_dns;
 mod endpoints;
 mod gateway;
 mod gateway_chains;
@@ -210,7 +211,12 @@ pub(crate) fn generate_routing(index: &Index, proxy: &Proxy) -> Generated {
         },
         Role::Router => gateway::add(index, proxy, &mut made),
     }
+    if proxy.role == Role::Sidecar {
+        let sidecar = index.sidecar_for(proxy).map(|entry| &entry.spec);
+        dynamic_dns::add_unknown((index, proxy), sidecar, &mut made);
+    }
     told::add(index, proxy, &mut made.listeners);
+    dynamic_dns::add_filters(index, proxy, &mut made);
     made.routes.iter_mut().for_each(answers::make_room);
     made
 }

@@ -4,11 +4,12 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
-use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
-use periplus_resources::{Egress, GatewayRef, Host, Port, Semantics, Sidecar};
+use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use periplus_resources::{Egress, GatewayRef, Host, OutboundPolicy, Port, Semantics, Sidecar};
 
 use super::Generated;
-use super::answers::block_all;
+use super::answers::{block_all, unknown};
+use super::dynamic_dns::outbound_policy;
 use super::listener::{Routes, listener};
 use super::order::{in_order, ranked_routes};
 use super::proto::boolean;
@@ -34,7 +35,14 @@ pub(super) fn add(index: &Index, proxy: &Proxy, sidecar: &Sidecar, made: &mut Ge
             1 => names::HTTP_PROXY.to_owned(),
             _ => format!("{}.{port}", names::HTTP_PROXY),
         };
-        made.routes.push(http_proxy(index, proxy, egress, &name));
+        let mut routes = http_proxy(index, proxy, egress, &name);
+        let others = match outbound_policy(index, Some(sidecar)) {
+            policy @ OutboundPolicy::AllowAnyDynamicDns => unknown(policy),
+            // There is nowhere to pass them through to.
+            OutboundPolicy::AllowAny | OutboundPolicy::RegistryOnly => block_all(),
+        };
+        routes.virtual_hosts.push(others);
+        made.routes.push(routes);
         made.listeners.push(listener(
             index,
             proxy,
@@ -61,7 +69,7 @@ fn note_unreachable(index: &Index, proxy: &Proxy, made: &mut Generated) {
     }
 }
 
-/// The routes for requests in absolute form: a virtual host for each service and port.
+/// The routes for requests in absolute form to what is known: a virtual host for each service and port.
 fn http_proxy(index: &Index, proxy: &Proxy, egress: &Egress, name: &str) -> RouteConfiguration {
     let mut taken = HashSet::new();
     let mut hosts = Vec::new();
@@ -112,11 +120,9 @@ fn http_proxy(index: &Index, proxy: &Proxy, egress: &Egress, name: &str) -> Rout
             push(domain, domains, routes(entry, scope));
         }
     }
-    let mut virtual_hosts: Vec<VirtualHost> = hosts;
-    virtual_hosts.push(block_all());
     RouteConfiguration {
         name: name.to_owned(),
-        virtual_hosts,
+        virtual_hosts: hosts,
         validate_clusters: boolean(false),
         ..RouteConfiguration::default()
     }

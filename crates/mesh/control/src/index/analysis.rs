@@ -175,6 +175,12 @@ fn check_destination(
     if destination.subset.is_empty() {
         return Ok(());
     }
+    if service.is_looked_up() {
+        let message = format!(
+            "with resolution DYNAMIC_DNS `{host}` has no subsets, leave `subset` out: {fate}"
+        );
+        return Err((code::SCHEMA, message));
+    }
     let rules = index.connection_rules((&entry.meta.namespace, None), service);
     let subset = rules.subsets.iter().find(|s| s.name == destination.subset);
     let Some(subset) = subset else {

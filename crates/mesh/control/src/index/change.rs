@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use periplus_resources::{
-    DestinationRule, EgressHost, GatewayRef, Host, TrafficPolicy, VirtualService,
+    Action, DestinationRule, EgressHost, GatewayRef, Host, TrafficPolicy, VirtualService,
 };
 
 use super::differing::{differing, has_same_endpoints, is_other_service, is_same};
@@ -22,7 +22,7 @@ pub(crate) struct Change<'a> {
     gateways: bool,
     /// Something that is for the workloads of these namespaces.
     namespaces: BTreeSet<&'a str>,
-    /// VirtualServices, as they were and as they are, with whether they or what they stand before match connections.
+    /// VirtualServices, as they were and as they are, with whether listeners may say what they or those say that they stand before.
     routing: Vec<(&'a Entry<VirtualService>, bool)>,
     /// Services whose endpoints differ, or more of them, with the addresses of those that were and are.
     endpoints: BTreeMap<&'a Host, BTreeSet<IpAddr>>,
@@ -190,10 +190,10 @@ impl<'a> Change<'a> {
         for entry in differing(rules, &new.destination_rules) {
             let host = &entry.spec.host;
             match new.services.get_key_value(host) {
-                Some((host, _)) => drop(concerned.insert(host)),
-                None if host.is_wildcard() => {
+                _ if host.is_wildcard() => {
                     concerned.extend(new.services.keys().filter(|one| host.covers(one)));
                 }
+                Some((host, _)) => drop(concerned.insert(host)),
                 None => {}
             }
         }
@@ -302,8 +302,10 @@ fn rerouted<'a>(
     old: &'a [Entry<VirtualService>],
     new: &'a [Entry<VirtualService>],
 ) -> Vec<(&'a Entry<VirtualService>, bool)> {
-    let matches =
-        |entry: &&Entry<VirtualService>| !entry.spec.tls.is_empty() || !entry.spec.tcp.is_empty();
+    let matches = |entry: &&Entry<VirtualService>| {
+        let spec = &entry.spec;
+        !spec.tls.is_empty() || !spec.tcp.is_empty() || leads_to_wildcards(spec)
+    };
     let all = old.iter().chain(new);
     let hosts = all.filter(matches).flat_map(|entry| &entry.spec.hosts);
     let hosts: BTreeSet<&Host> = hosts.collect();
@@ -317,6 +319,17 @@ fn rerouted<'a>(
     let entries = differing(old, new).into_iter();
     let entries = entries.map(|entry| (entry, has_connections(entry)));
     entries.collect()
+}
+
+/// Whether requests may go to services whose names are looked up, for which listeners have a filter.
+fn leads_to_wildcards(spec: &VirtualService) -> bool {
+    spec.http.iter().any(|rule| match &rule.action {
+        Action::Route(destinations) => {
+            let mut hosts = destinations.iter().map(|one| &one.destination.host);
+            hosts.any(Host::is_wildcard)
+        }
+        Action::Respond(_) | Action::Redirect(_) | Action::Delegate(_) => false,
+    })
 }
 
 /// Whether a sidecar may know a host of a VirtualService.

@@ -131,10 +131,15 @@ impl Service {
     pub(crate) fn has_names(&self) -> bool {
         let mut endpoints = self.endpoints.iter();
         match self.spec.resolution {
-            Resolution::Static | Resolution::OfClient => false,
+            Resolution::Static | Resolution::OfClient | Resolution::DynamicDns => false,
             Resolution::Dns => endpoints.any(|one| one.address.ip().is_none()),
             Resolution::DnsRoundRobin => endpoints.next().is_some(),
         }
+    }
+
+    /// Whether proxies look its names up as somebody asks for them.
+    pub(crate) fn is_looked_up(&self) -> bool {
+        self.spec.resolution == Resolution::DynamicDns
     }
 
     /// What metrics call it, as in Istio: its name in Kubernetes, or its host. A host of Kubernetes' form stands for what

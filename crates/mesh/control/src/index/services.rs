@@ -27,6 +27,15 @@ impl Index {
         self.services.get(host).map_or(&[], Vec::as_slice)
     }
 
+    /// The services whose names proxies look up as somebody asks for them.
+    pub(crate) fn looked_up(&self) -> impl Iterator<Item = &Service> {
+        // They have wildcards for names, which are before all others.
+        let hosts = self.services.iter();
+        let wildcards = hosts.take_while(|(host, _)| host.is_wildcard());
+        let services = wildcards.flat_map(|(_, services)| services);
+        services.filter(|service| service.is_looked_up())
+    }
+
     /// The service that a namespace means by this full name: its own, or the first that it may know of, or the first.
     pub fn service_from(&self, namespace: &str, host: &Host) -> Option<&Service> {
         let all = self.services_of(host);

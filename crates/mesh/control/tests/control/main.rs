@@ -3,6 +3,7 @@
 mod analysis;
 mod connections;
 mod delegates;
+mod dynamic_dns;
 mod faults;
 mod gateway_api;
 mod generate;

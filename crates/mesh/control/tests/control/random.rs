@@ -86,6 +86,27 @@ fn service() -> impl Strategy<Value = String> {
     )
 }
 
+/// A service whose names proxies look up.
+fn looked_up() -> impl Strategy<Value = String> {
+    let parts = (
+        any_of(&NAMESPACES),
+        0u8..4,
+        any_of(&["*.example.org", "*.local"]),
+        any_of(&["80", "81"]),
+        any_of(&["http", "grpc", "tls"]),
+        any::<bool>(),
+    );
+    parts.prop_map(|(namespace, name, host, port, protocol, hidden)| {
+        let mut spec = format!(
+            "  hosts: ['{host}']\n  resolution: DYNAMIC_DNS\n  ports: [{{number: {port}, name: {protocol}-{port}}}]\n"
+        );
+        if hidden {
+            spec += "  exportTo: ['.']\n";
+        }
+        resource("ServiceEntry", namespace, name, &spec)
+    })
+}
+
 /// A service of Kubernetes that has the addresses of its pods alone.
 fn headless() -> impl Strategy<Value = String> {
     let parts = (
@@ -146,10 +167,9 @@ fn virtual_service() -> impl Strategy<Value = String> {
             hosts.join(", ")
         );
         for (condition, host, subset) in rules {
-            let host = host.trim_start_matches("*.");
             writeln!(
                 spec,
-                "  - {{{condition}route: [{{destination: {{host: {host}{subset}}}}}]}}"
+                "  - {{{condition}route: [{{destination: {{host: '{host}'{subset}}}}}]}}"
             )
             .expect("it is a text");
         }
@@ -339,6 +359,7 @@ fn any_resource() -> impl Strategy<Value = String> {
         1 => of_pods(),
         1 => secret(),
         3 => service(),
+        1 => looked_up(),
         1 => headless(),
         3 => virtual_service(),
         1 => delegating(),
@@ -541,7 +562,7 @@ proptest! {
 
     #[test]
     fn is_consistent(
-        services in vec(prop_oneof![3 => service(), 1 => headless()], 0..5),
+        services in vec(prop_oneof![3 => service(), 1 => looked_up(), 1 => headless()], 0..5),
         rules in vec(virtual_service(), 0..5),
         connections in vec(destination_rule(), 0..5),
         gateways in vec(gateway_resource(), 0..4),
@@ -641,6 +662,22 @@ fn edits_concern_more_than_they_name() {
         let spec = "  host: z.example.org\n  subsets: [{name: v2, labels: {version: v2}}]\n";
         resource("DestinationRule", "istio-system", 3, spec)
     };
+    let wild = |protocol: &str| {
+        let spec = format!(
+            "  hosts: ['*.example.org']\n  resolution: DYNAMIC_DNS\n  ports: [{{number: 90, name: {protocol}}}]\n"
+        );
+        resource("ServiceEntry", "a", 4, &spec)
+    };
+    let to_wild = || {
+        let spec = "  hosts: [x.a.svc.cluster.local]\n  http: [{route: [{destination: {host: '*.example.org'}}]}]\n";
+        resource("VirtualService", "a", 1, spec)
+    };
+    let of_wildcard = |connections: u8| {
+        let spec = format!(
+            "  host: '*.example.org'\n  trafficPolicy: {{connectionPool: {{tcp: {{maxConnections: {connections}}}}}}}\n"
+        );
+        resource("DestinationRule", "a", 5, &spec)
+    };
     let connections = "  tcp: [{match: [{port: 81}], route: [{destination: {host: y}}]}]\n";
     for (what, before, after) in [
         (
@@ -681,6 +718,28 @@ fn edits_concern_more_than_they_name() {
             vec![
                 named("a", "{address: us.example.com, labels: {version: v2}}"),
                 subset(),
+            ],
+        ),
+        (
+            "rules for requests that lead where names are looked up, for which the listener has a filter",
+            vec![
+                service("http"),
+                wild("http"),
+                rule("a", "x.a.svc.cluster.local", ""),
+            ],
+            vec![service("http"), wild("http"), to_wild()],
+        ),
+        (
+            "a rule for a wildcard that is a service too",
+            vec![
+                wild("http"),
+                named("a", "{address: us.example.com}"),
+                of_wildcard(7),
+            ],
+            vec![
+                wild("http"),
+                named("a", "{address: us.example.com}"),
+                of_wildcard(8),
             ],
         ),
         (

@@ -245,7 +245,7 @@ impl MeshConfig {
             config.root_namespace = namespace;
         }
         if let Some(policy) = object.get("outboundTrafficPolicy") {
-            config.outbound = read_outbound_traffic_policy(policy)?;
+            config.outbound = read_outbound_traffic_policy(policy, true)?;
         }
         if let Some(timeout) = object.get("protocolDetectionTimeout") {
             config.protocol_detection_timeout = timeout.duration()?;

@@ -60,8 +60,8 @@ impl Destination {
         let object = view.object(&DESTINATION)?;
         let host = object.require("host")?;
         let name = host.host()?;
-        if name.is_wildcard() {
-            host.fail("a destination is one service, not a wildcard");
+        if name.as_str() == "*" {
+            host.fail("a destination is one service, and none is called `*`");
             return None;
         }
         let subset = object

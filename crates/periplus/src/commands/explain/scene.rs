@@ -72,6 +72,9 @@ impl Scene {
             // The listener names the Gateway whose servers do so.
             "https-redirect" => "`httpsRedirect` of the Gateway".to_owned(),
             "allow_any" | "PassthroughCluster" => self.outbound_policy(from, "ALLOW_ANY"),
+            "allow_any_dynamic_dns" | "AllowAnyDynamicDNSCluster" => {
+                self.outbound_policy(from, "ALLOW_ANY_DYNAMIC_DNS")
+            }
             "block_all" | "BlackHoleCluster" => self.outbound_policy(from, "REGISTRY_ONLY"),
             _ => "the service's own route".to_owned(),
         };

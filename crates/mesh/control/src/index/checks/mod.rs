@@ -2,6 +2,7 @@
 
 mod authorizers;
 mod credentials;
+mod dynamic_dns;
 mod gateways;
 mod logs;
 mod matches;
@@ -23,6 +24,7 @@ pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
         matches::check(entry, problems);
     }
     names::check(index, problems);
+    dynamic_dns::check(index, problems);
     tracing::check(index, problems);
     mesh_config::check(index, problems);
     logs::check(index, problems);

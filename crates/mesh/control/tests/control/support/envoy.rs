@@ -4,9 +4,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
+use envoy_types::pb::envoy::config::bootstrap::v3::bootstrap::StaticResources;
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::google::protobuf::Value;
 use envoy_types::pb::google::protobuf::value::Kind;
+use periplus_control::Generated;
+use prost::Message;
 use serde_json::json;
 use tokio::process::{Child, Command};
 
@@ -62,6 +66,34 @@ impl Envoy {
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
+}
+
+/// Has an Envoy look at a proxy's listeners and clusters without serving them; what it has against them.
+pub(crate) fn refusal(
+    binary: &Path,
+    node: &Node,
+    made: &Generated,
+    directory: &Path,
+) -> Option<String> {
+    let bootstrap = Bootstrap {
+        static_resources: Some(StaticResources {
+            listeners: made.listeners.clone(),
+            clusters: made.clusters.clone(),
+            ..StaticResources::default()
+        }),
+        ..Bootstrap::default()
+    };
+    let file = directory.join("bootstrap.pb");
+    std::fs::write(&file, bootstrap.encode_to_vec()).expect("a file");
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+    let output = std::process::Command::new(binary)
+        .args(["--mode", "validate", "-l", "warn", "-c"])
+        .arg(&file)
+        .args(["--config-yaml", &bootstrap_of(node, nowhere)])
+        .output()
+        .unwrap_or_else(|error| panic!("{}: {error}", binary.display()));
+    let said = || String::from_utf8_lossy(&output.stderr).into_owned();
+    (!output.status.success()).then(said)
 }
 
 fn bootstrap_of(node: &Node, xds: SocketAddr) -> String {
