@@ -327,8 +327,7 @@ fn reset(limited: &RateLimited, fields: &Fields, head: &[u8]) -> Option<Duration
 fn wants_response(policy: &RetryPolicy, status: u16, fields: &Fields, head: &[u8]) -> bool {
     let on = policy.on;
     let has = |condition: &HeaderMatch| {
-        let value = fields.all_by_text(&condition.name, head).next();
-        condition.matches(value)
+        condition.matches_lines(fields.all_by_text(&condition.name, head))
     };
     let of_grpc = |code: u32| match code {
         1 => on.has(RetryOn::CANCELLED),

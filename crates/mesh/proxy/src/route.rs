@@ -178,8 +178,9 @@ impl Router {
         };
         let route = match &self.indices[host] {
             Some(index) if request.tunnel != Tunnel::Connect => {
-                let value = |name: &FieldName| asking.value(name);
-                index.first(path, value, |at, has_prefix| {
+                let values =
+                    |name: &FieldName, tell: &mut dyn FnMut(&[u8])| asking.each_value(name, tell);
+                index.first(path, values, |at, has_prefix| {
                     is_for(&routes[at], has_prefix)
                 })
             }

@@ -1,6 +1,5 @@
 //! What a policy asks about a request or a connection.
 
-use crate::http1::request::RequestHead;
 use crate::policy::{Asked, MetadataMatch, Subject, jwt};
 use crate::route::matches_header;
 use crate::snapshot::{Cidr, HeaderMatch, RequestField, ValueMatch};
@@ -66,9 +65,9 @@ impl Condition {
     fn holds_otherwise(&self, subject: &Subject<'_>) -> bool {
         match self {
             Self::Always => true,
-            Self::Header(header) => subject
-                .request
-                .is_some_and(|(request, head)| has_header(header, request, head, subject.scheme)),
+            Self::Header(header) => subject.request.is_some_and(|(request, head)| {
+                matches_header(header, request, head, subject.scheme)
+            }),
             Self::Method(..) | Self::Path(_) => self.holds(&Asked::of(subject)),
             Self::DestinationIp(block) => subject
                 .destination
@@ -89,23 +88,6 @@ impl Condition {
             Self::ClientIp(block) => block.contains(subject.client),
         }
     }
-}
-
-/// Of several fields of one name, one must be what is asked for; routes take them for one list, but who
-/// may do what must not depend on what a client adds.
-fn has_header(header: &HeaderMatch, request: &RequestHead, head: &[u8], scheme: &str) -> bool {
-    let RequestField::Line(id) = header.name.of_request else {
-        return matches_header(header, request, head, scheme);
-    };
-    if !request.fields.may_have(id, &header.name) {
-        return header.matches(None);
-    }
-    let mut values = request.fields.all_named(id, &header.name, head);
-    let Some(first) = values.next() else {
-        return header.matches(None);
-    };
-    let mut values = std::iter::once(first).chain(values);
-    values.any(|value| header.value.matches(value)) != header.invert
 }
 
 /// Whether one of the names of the client's certificate is asked for: of its URIs, else of its DNS

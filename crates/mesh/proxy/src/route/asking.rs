@@ -47,16 +47,18 @@ fn holds(conditions: &[MetadataMatch], asking: &Asking<'_>) -> bool {
 }
 
 impl<'a> Asking<'a> {
-    /// The value of a header of the request, pseudo headers included.
-    pub(super) fn value(&self, name: &FieldName) -> Option<Cow<'a, [u8]>> {
+    /// Tells the values of a header of the request, pseudo headers included.
+    pub(super) fn each_value(&self, name: &FieldName, tell: &mut dyn FnMut(&[u8])) {
         let (request, head) = (self.request, self.head);
-        Some(Cow::Borrowed(match name.of_request {
+        tell(match name.of_request {
             RequestField::Method => request.method(head),
             RequestField::Authority => request.target.authority.get(head),
             RequestField::Path => request.target.path.get(head),
             RequestField::Scheme => self.scheme.as_bytes(),
-            RequestField::Line(id) => return joined(request.fields.all_named(id, name, head)),
-        }))
+            RequestField::Line(id) => {
+                return request.fields.all_named(id, name, head).for_each(tell);
+            }
+        });
     }
 
     /// Whether the request meets a condition on a header.
@@ -84,8 +86,7 @@ pub(crate) fn matches_header(
             if let Some(value) = request.fields.only(id, head) {
                 return condition.matches(Some(value));
             }
-            let values = request.fields.all_named(id, &condition.name, head);
-            return condition.matches(joined(values).as_deref());
+            return condition.matches_lines(request.fields.all_named(id, &condition.name, head));
         }
     };
     condition.matches(Some(value))

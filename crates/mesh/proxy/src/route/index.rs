@@ -110,11 +110,11 @@ impl Index {
     }
 
     /// The first route that `is_for` says is for the path; it is asked about those only that may be, and told whether
-    /// the path begins with the text of the route's condition. `value` is that of a header of the request.
-    pub(super) fn first<'a>(
+    /// the path begins with the text of the route's condition. `values` tells those of a header of the request.
+    pub(super) fn first(
         &self,
         path: &[u8],
-        value: impl Fn(&FieldName) -> Option<Cow<'a, [u8]>>,
+        values: impl Fn(&FieldName, &mut dyn FnMut(&[u8])),
         is_for: impl Fn(usize, bool) -> bool,
     ) -> Option<usize> {
         let mut first = None;
@@ -123,10 +123,10 @@ impl Index {
         let mut next = longest(&self.texts, before.checked_sub(1), path);
         while let Some(at) = next {
             let text = &self.texts[at];
-            first = text.routes.earlier(first, &value, |at| is_for(at, true));
+            first = text.routes.earlier(first, &values, |at| is_for(at, true));
             next = text.parent;
         }
-        self.others.earlier(first, &value, |at| is_for(at, false))
+        self.others.earlier(first, &values, |at| is_for(at, false))
     }
 
     /// How many of the texts are not behind the path in order.
@@ -207,18 +207,22 @@ impl Routes {
 
     /// The first of these routes, if it comes before the one that was found.
     #[inline]
-    fn earlier<'a>(
+    fn earlier(
         &self,
         found: Option<usize>,
-        value: impl Fn(&FieldName) -> Option<Cow<'a, [u8]>>,
+        values: impl Fn(&FieldName, &mut dyn FnMut(&[u8])),
         is_for: impl Fn(usize) -> bool,
     ) -> Option<usize> {
-        let found = earlier(&self.all, found, &is_for);
+        let mut found = earlier(&self.all, found, &is_for);
         let Some(by_header) = &self.by_header else {
             return found;
         };
-        let of_value = value(&by_header.name).and_then(|value| by_header.routes.get(&*value));
-        of_value.map_or(found, |routes| earlier(routes, found, is_for))
+        values(&by_header.name, &mut |value| {
+            if let Some(routes) = by_header.routes.get(value) {
+                found = earlier(routes, found, &is_for);
+            }
+        });
+        found
     }
 }
 

@@ -243,7 +243,21 @@ impl ValueMatch {
 }
 
 impl HeaderMatch {
-    /// Whether the condition holds, given the header's value (its lines joined with commas).
+    /// Whether the condition holds, given the values of the header's lines: one of them must be what is asked for, and if
+    /// it is inverted none. As one list they would hide each other, so that a client could add a line to get by
+    /// (Envoy's since 1.39, `match_headers_individually`).
+    pub fn matches_lines<'a>(&self, mut values: impl Iterator<Item = &'a [u8]>) -> bool {
+        match values.next() {
+            None => self.matches(None),
+            Some(first) => {
+                let any =
+                    self.value.matches(first) || values.any(|value| self.value.matches(value));
+                any != self.invert
+            }
+        }
+    }
+
+    /// Whether the condition holds, given the header's one value.
     ///
     /// As in Envoy, an absent header never meets a condition on a value, inverted or not; it does meet
     /// the inverted condition that it be there.

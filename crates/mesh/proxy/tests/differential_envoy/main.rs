@@ -20,6 +20,7 @@ mod names;
 mod outcome;
 mod pair;
 mod policies;
+mod repeated;
 mod route_tracing;
 mod rules;
 mod sessions;

@@ -19,7 +19,6 @@ use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::requiremen
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as http;
 use envoy_types::pb::envoy::extensions::filters::network::ext_authz::v3 as asking;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3 as network;
-use envoy_types::pb::google::protobuf::Duration;
 
 use super::super::check::At;
 fn permission(rule: Rule) -> pb::Permission {
@@ -268,7 +267,7 @@ fn tokens_are_refused_by_field() {
         ),
         (
             jwt::JwtProvider {
-                max_lifetime: Some(Duration::default()),
+                max_lifetime: Some(envoy_types::pb::google::protobuf::Duration::default()),
                 ..provider()
             },
             None,

@@ -12,7 +12,7 @@ use crate::flags::Flags;
 use crate::http1::name::Name;
 use crate::http1::request::RequestHead;
 use crate::policy::Metadata;
-use crate::snapshot::{Cluster, RequestField};
+use crate::snapshot::{Cluster, HeaderMatch, RequestField};
 use crate::tls::Secured;
 use crate::upstream::Ready;
 
@@ -235,6 +235,24 @@ impl<'a> Entry<'a> {
         Some(value).filter(|value| !value.is_empty())
     }
 
+    /// Whether the request meets a condition on a header.
+    pub(super) fn has(&self, condition: &HeaderMatch) -> bool {
+        let (name, field) = (&condition.name, condition.name.of_request);
+        match (&self.request, field) {
+            (Some(_), RequestField::Line(Name::XRequestId)) => {
+                condition.matches(self.request_field(field, name))
+            }
+            (Some(request), RequestField::Line(_)) if !request.sent.is_empty() => {
+                condition.matches_lines(lines(request.sent, name))
+            }
+            (Some(request), RequestField::Line(id)) => {
+                let fields = &request.head.fields;
+                condition.matches_lines(fields.all_named(id, name, request.text))
+            }
+            _ => condition.matches(self.request_field(field, name)),
+        }
+    }
+
     /// A header of the response.
     pub(crate) fn response_header(&self, name: &str) -> Option<&'a [u8]> {
         header(self.response, name)
@@ -260,16 +278,24 @@ impl<'a> Entry<'a> {
 }
 
 /// The value of the first line of this name among the lines of a head; a line without a colon has none.
-fn header<'a>(lines: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    let mut rest = lines;
-    while !rest.is_empty() {
-        let colon = rest.get(name.len()) == Some(&b':');
-        let is_here = colon && rest[..name.len()].eq_ignore_ascii_case(name.as_bytes());
-        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-        if is_here && name.len() < end {
-            return Some(rest[name.len() + 1..end].trim_ascii());
+fn header<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    lines(head, name).next()
+}
+
+/// The values of all lines of a name.
+fn lines<'a>(head: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
+    let mut rest = head;
+    std::iter::from_fn(move || {
+        while !rest.is_empty() {
+            let line = rest;
+            let end = memchr::memchr(b'\n', line).unwrap_or(line.len());
+            rest = line.get(end + 1..).unwrap_or_default();
+            let colon = line.get(name.len()) == Some(&b':');
+            let is_here = colon && line[..name.len()].eq_ignore_ascii_case(name.as_bytes());
+            if is_here && name.len() < end {
+                return Some(line[name.len() + 1..end].trim_ascii());
+            }
         }
-        rest = rest.get(end + 1..).unwrap_or_default();
-    }
-    None
+        None
+    })
 }

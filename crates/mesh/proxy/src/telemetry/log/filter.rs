@@ -77,10 +77,7 @@ impl Filter {
             Self::Share(millionths) => random() % 1_000_000 < u64::from(*millionths),
             Self::And(filters) => filters.iter().all(|filter| filter.takes(entry, random)),
             Self::Or(filters) => filters.iter().any(|filter| filter.takes(entry, random)),
-            Self::Header(condition) => {
-                let name = &condition.name;
-                condition.matches(entry.request_field(name.of_request, name))
-            }
+            Self::Header(condition) => entry.has(condition),
             Self::Flags(flags) if flags.is_empty() => !entry.flags.is_empty(),
             Self::Flags(flags) => flags.iter().any(|flag| entry.flags.has(*flag)),
             Self::Grpc { statuses, exclude } => {
