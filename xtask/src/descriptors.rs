@@ -43,6 +43,7 @@ const PACKAGES: &[&str] = &[
     "extensions/filters/listener/original_src/v3",
     "extensions/filters/listener/proxy_protocol/v3",
     "extensions/filters/listener/tls_inspector/v3",
+    "extensions/filters/network/ext_authz/v3",
     "extensions/filters/network/http_connection_manager/v3",
     "extensions/filters/network/local_ratelimit/v3",
     "extensions/filters/network/rbac/v3",

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
+mod asked;
 #[path = "support/serve.rs"]
 mod backend;
 #[path = "support/client_hello.rs"]

@@ -18,7 +18,7 @@ use crate::http1::head::{Limits, Refused};
 use crate::http1::request::RequestHead;
 pub use crate::policy::jwt::Tokens;
 use crate::policy::jwt::{Demand, Jwt, Looked, Problem};
-use crate::policy::{Metadata, NO_POLICY, Rules, Subject, client_address, without_nominated};
+use crate::policy::{Metadata, NO_POLICY, Rbac, Rules, Subject, client_address, without_nominated};
 use crate::route::{Asking, Router};
 use crate::snapshot::{
     Cluster, ConnectionManager, Ends, FilterChain, Listener, Service, Sniffed, TcpProxy, select,
@@ -131,19 +131,17 @@ fn passed(proxy: &TcpProxy, asked: &Asked<'_>) -> Explained {
         server_name: server_name(asked.security),
         metadata: &metadata,
     };
-    let rules = proxy.rules.iter().filter_map(|rules| match rules {
-        ConnectionRules::Rbac(rbac, _) => Some(rbac),
-        ConnectionRules::Limit(..) => None,
-    });
-    let decisions = rules.flat_map(|rbac| {
-        let shadow = rbac.shadow_rules.as_ref();
-        let shadow = shadow.map(|rules| decide(rules, &subject, (true, false)));
-        let enforced = rbac.rules.as_ref();
-        let enforced = enforced.map(|rules| decide(rules, &subject, (false, false)));
-        shadow.into_iter().chain(enforced)
-    });
+    let mut filtered = Filtered::default();
+    for rules in &proxy.rules {
+        match rules {
+            ConnectionRules::Rbac(rbac, _) => filtered.pass_rules(rbac, &subject),
+            ConnectionRules::Limit(..) => {}
+            ConnectionRules::Ask(_) => filtered.pass_authorizer(false),
+        }
+    }
     Explained::Passed {
-        decisions: decisions.collect(),
+        decisions: filtered.decisions,
+        others: filtered.others,
         clusters: (proxy.clusters.iter())
             .map(|choice| (choice.name.clone(), choice.weight))
             .collect(),
@@ -292,20 +290,7 @@ impl Filtered {
 
     fn pass(&mut self, filter: &Active, subject: &Subject<'_>) {
         match filter {
-            Active::Rbac(view) if view.rbac.asks() => {
-                let matching = view.rbac.shadow_rules.as_ref();
-                let policy = matching.map(|rules| decide(rules, subject, (true, self.is_untold)));
-                let policy = policy.map(|decision| decision.policy);
-                self.is_asked_about = Some(policy.filter(|policy| policy != NO_POLICY));
-            }
-            Active::Rbac(view) => {
-                let untold = self.is_untold;
-                let shadow = view.rbac.shadow_rules.as_ref();
-                let shadow = shadow.map(|rules| decide(rules, subject, (true, untold)));
-                let enforced = view.rbac.rules.as_ref();
-                let enforced = enforced.map(|rules| decide(rules, subject, (false, untold)));
-                self.decisions.extend(shadow.into_iter().chain(enforced));
-            }
+            Active::Rbac(view) => self.pass_rules(&view.rbac, subject),
             Active::Fault(_) => self.others.push(Besides::Faults),
             Active::Cors(_) => self.others.push(Besides::Cors),
             Active::Limit(limit) => {
@@ -319,11 +304,32 @@ impl Filtered {
             Active::Health(_) => self.others.push(Besides::Health),
             Active::Forget(_) | Active::Strict(_) | Active::Names(_) => {}
             Active::Jwt(..) => self.others.push(Besides::Tokens),
-            // Without rules before it, it asks about every request.
-            Active::Authz(_) => match self.is_asked_about.take() {
-                Some(None) => {}
-                policy => self.others.push(Besides::Authorizer(policy.flatten())),
-            },
+            Active::Authz(view) => self.pass_authorizer(view.authz.clears_route),
+        }
+    }
+
+    fn pass_rules(&mut self, rbac: &Rbac, subject: &Subject<'_>) {
+        let untold = self.is_untold;
+        let shadow = rbac.shadow_rules.as_ref();
+        let shadow = shadow.map(|rules| decide(rules, subject, (true, untold)));
+        if rbac.asks() {
+            let policy = shadow.map(|decision| decision.policy);
+            self.is_asked_about = Some(policy.filter(|policy| policy != NO_POLICY));
+            return;
+        }
+        let enforced = rbac.rules.as_ref();
+        let enforced = enforced.map(|rules| decide(rules, subject, (false, untold)));
+        self.decisions.extend(shadow.into_iter().chain(enforced));
+    }
+
+    /// Without rules before it, it asks about everything.
+    fn pass_authorizer(&mut self, may_move: bool) {
+        match self.is_asked_about.take() {
+            Some(None) => {}
+            policy => self.others.push(Besides::Authorizer {
+                policy: policy.flatten(),
+                may_move,
+            }),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
 pub(crate) use self::rewound::Rewound;
@@ -251,6 +251,12 @@ impl Stream {
         }
         let mut cx = Context::from_waker(Waker::noop());
         self.poll_read_layer(&mut cx, &mut probe).is_pending()
+    }
+
+    /// Ready once the connection has failed, as when the peer has reset it. An end of what the peer sends is none.
+    pub(crate) async fn gone(&self) {
+        // Fails only where the runtime ends.
+        let _ = self.tcp.ready(Interest::ERROR).await;
     }
 
     /// Whether the peer has ended TLS without saying so: what was read may have been cut.

@@ -9,14 +9,14 @@ use std::time::Duration;
 use crate::export::Exporter;
 use crate::filter;
 use crate::names::Names;
-use crate::policy::ConnectionRulesView;
+use crate::policy::{ConnectionRules, ConnectionRulesView};
 use crate::route::Router;
 use crate::snapshot::{
     ChainMatch, ChainTls, Cluster, ConnectionManager, Direction, Ends, FilterChain, Listener,
     Service, Snapshot, TcpProxy, Tracing, select,
 };
 use crate::stats::{
-    ExchangeStats, HttpStats, ListenerHttpStats, ListenerStats, TcpStats, TlsStats,
+    ExchangeStats, HttpStats, ListenerHttpStats, ListenerStats, Registry, TcpStats, TlsStats,
 };
 use crate::telemetry::istio::{Metrics, RulesView};
 use crate::telemetry::{AccessLog, LogView, Sink, Telemetry};
@@ -106,6 +106,8 @@ pub(crate) struct TcpView {
     pub(crate) stats: Arc<TcpStats>,
     /// Those that decide whether a connection is passed on at all.
     pub(crate) rules: Vec<ConnectionRulesView>,
+    /// Those from the first on that asks a service.
+    pub(crate) rules_behind: Vec<ConnectionRulesView>,
     /// By choice: the cluster, unless there is none of that name.
     pub(crate) clusters: Vec<Option<Rc<ClusterState>>>,
     pub(crate) logs: Option<LogView>,
@@ -360,29 +362,49 @@ impl ServiceView {
                     manager: manager.clone(),
                 }))
             }
-            Service::Tcp(proxy) => Self::Tcp(Rc::new(TcpView {
-                chain: chain.name.as_str().into(),
-                stats: worker.registry.tcp(&proxy.stat_prefix),
-                clusters: proxy
-                    .clusters
-                    .iter()
-                    .map(|choice| cluster(&choice.name))
-                    .collect(),
-                logs: log_view(&proxy.access_logs, worker),
-                metrics: metrics(worker, direction).map(|metrics| (metrics, direction)),
-                metric_rules: proxy.metrics.as_ref().and_then(RulesView::new),
-                exchange: proxy.exchanges_peers.then(|| worker.registry.exchange()),
-                looks_up: proxy
-                    .looks_up
-                    .as_ref()
-                    .map(|(cache, port)| (worker.usages.names(cache, &worker.registry), *port)),
-                rules: proxy
-                    .rules
-                    .iter()
-                    .map(|rules| ConnectionRulesView::new(rules, &worker.registry))
-                    .collect(),
-                proxy: proxy.clone(),
-            })),
+            Service::Tcp(proxy) => {
+                let (rules, rules_behind) = rules(proxy, &worker.registry);
+                Self::Tcp(Rc::new(TcpView {
+                    chain: chain.name.as_str().into(),
+                    stats: worker.registry.tcp(&proxy.stat_prefix),
+                    clusters: proxy
+                        .clusters
+                        .iter()
+                        .map(|choice| cluster(&choice.name))
+                        .collect(),
+                    logs: log_view(&proxy.access_logs, worker),
+                    metrics: metrics(worker, direction).map(|metrics| (metrics, direction)),
+                    metric_rules: proxy.metrics.as_ref().and_then(RulesView::new),
+                    exchange: proxy.exchanges_peers.then(|| worker.registry.exchange()),
+                    looks_up: proxy
+                        .looks_up
+                        .as_ref()
+                        .map(|(cache, port)| (worker.usages.names(cache, &worker.registry), *port)),
+                    rules,
+                    rules_behind,
+                    proxy: proxy.clone(),
+                }))
+            }
         }
     }
+}
+
+/// The filters before a TCP proxy: those before the first that asks a service, and the rest.
+fn rules(
+    proxy: &TcpProxy,
+    registry: &Registry,
+) -> (Vec<ConnectionRulesView>, Vec<ConnectionRulesView>) {
+    let asks = |rules: &ConnectionRules| matches!(rules, ConnectionRules::Ask(_));
+    let first = proxy.rules.iter().position(asks);
+    let tells = first.is_some()
+        || proxy
+            .access_logs
+            .iter()
+            .any(|log| log.format.tells_decisions());
+    let all = proxy.rules.iter();
+    let mut all: Vec<_> = all
+        .map(|rules| ConnectionRulesView::new(rules, tells, registry))
+        .collect();
+    let behind = all.split_off(first.unwrap_or(all.len()));
+    (all, behind)
 }

@@ -166,7 +166,12 @@ fn origin() -> u16 {
 }
 
 /// A replica of a workload, or of a gateway; the second one is a real Envoy, if there is one.
-fn proxy(directory: &Path, (role, app): (&str, &str), n: usize, [xds, admin]: [u16; 2]) -> Program {
+pub(crate) fn proxy(
+    directory: &Path,
+    (role, app): (&str, &str),
+    n: usize,
+    [xds, admin]: [u16; 2],
+) -> Program {
     let at = |port: u16| ([127, 0, 0, 1], port).into();
     let spec = Spec {
         node_id: &format!("{role}~127.0.0.1~{app}-{n}.default~default.svc.cluster.local"),
@@ -212,7 +217,7 @@ fn ask(port: u16, user: &str) -> Answer {
     }
 }
 
-fn stat(admin: u16, name: &str) -> u64 {
+pub(crate) fn stat(admin: u16, name: &str) -> u64 {
     let stats = get(admin, "/stats").body;
     let value = stats
         .lines()

@@ -47,7 +47,27 @@ impl Filter {
             ..HttpFilter::default()
         }
     }
+
+    /// The same for connections.
+    pub(super) fn into_network(self) -> listener::Filter {
+        let config = NetworkFilter {
+            rules: self.rules,
+            shadow_rules: self.shadow_rules,
+            stat_prefix: NETWORK_STAT_PREFIX.into(),
+            shadow_rules_stat_prefix: self.shadow_rules_stat_prefix,
+        };
+        listener::Filter {
+            name: "envoy.filters.network.rbac".into(),
+            config_type: Some(listener::filter::ConfigType::TypedConfig(Any {
+                type_url: EnvoysNetworkFilter::type_url(),
+                value: config.encode_to_vec(),
+            })),
+        }
+    }
 }
+
+/// What the counts of filters of connections are called, as in Istio.
+pub(super) const NETWORK_STAT_PREFIX: &str = "tcp.";
 
 /// `envoy.config.rbac.v3.RBAC`.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -86,25 +106,10 @@ pub(super) fn filters(index: &Index, proxy: &Proxy) -> Vec<HttpFilter> {
 
 /// The same for connections of whatever protocol.
 pub(super) fn network_filters(index: &Index, proxy: &Proxy) -> Vec<listener::Filter> {
-    let configs = custom::closed_to_connections(index, proxy)
-        .into_iter()
-        .chain(configs(index, proxy, Traffic::Connections));
-    let filter = |config: Filter| {
-        let config = NetworkFilter {
-            rules: config.rules,
-            shadow_rules: config.shadow_rules,
-            stat_prefix: "tcp.".into(),
-            shadow_rules_stat_prefix: config.shadow_rules_stat_prefix,
-        };
-        listener::Filter {
-            name: "envoy.filters.network.rbac".into(),
-            config_type: Some(listener::filter::ConfigType::TypedConfig(Any {
-                type_url: EnvoysNetworkFilter::type_url(),
-                value: config.encode_to_vec(),
-            })),
-        }
-    };
-    configs.map(filter).collect()
+    let configs = configs(index, proxy, Traffic::Connections);
+    let mut filters = custom::network_filters(index, proxy);
+    filters.extend(configs.map(Filter::into_network));
+    filters
 }
 
 /// The actions of the policies of a proxy that are tried and not enforced.

@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 use envoy_types::pb::envoy::config::core::v3::grpc_service::{EnvoyGrpc, TargetSpecifier};
 use envoy_types::pb::envoy::config::core::v3::http_uri::HttpUpstreamType;
 use envoy_types::pb::envoy::config::core::v3::{ApiVersion, GrpcService, HeaderValue, HttpUri};
+use envoy_types::pb::envoy::config::listener::v3 as listener;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ext_authz::Services;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::{
     AuthorizationRequest, AuthorizationResponse, BufferSettings, ExtAuthz, HttpService,
 };
+use envoy_types::pb::envoy::extensions::filters::network::ext_authz::v3 as network;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpFilter, http_filter,
 };
@@ -22,7 +24,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3::{
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use periplus_resources::{AuthorizationPolicy, Authorizer, Host, HttpAuthorizer, PolicyAction};
 
-use super::authorization::{Filter, Traffic, rules};
+use super::authorization::{Filter, NETWORK_STAT_PREFIX, Rules, Traffic, rules};
 use super::proto::{any, duration};
 use super::trust::Trust;
 use crate::index::{Entry, Index};
@@ -70,12 +72,7 @@ pub(super) fn filters(index: &Index, proxy: &Proxy) -> Vec<HttpFilter> {
             filters.extend(matching.map(|rules| closed(rules).into_http()));
             continue;
         };
-        let matching = Filter {
-            shadow_rules: matching,
-            shadow_rules_stat_prefix: "istio_ext_authz_".into(),
-            ..Filter::default()
-        };
-        filters.push(matching.into_http());
+        filters.push(telling(matching).into_http());
         filters.push(HttpFilter {
             name: "envoy.filters.http.ext_authz".into(),
             config_type: Some(http_filter::ConfigType::TypedConfig(any(&asking(
@@ -87,26 +84,41 @@ pub(super) fn filters(index: &Index, proxy: &Proxy) -> Vec<HttpFilter> {
     filters
 }
 
-/// Connections that a provider of gRPC would have to be asked about, which nobody does: they are denied. Providers
-/// of HTTP know requests only, as in Istio.
-pub(super) fn closed_to_connections(index: &Index, proxy: &Proxy) -> Vec<Filter> {
+/// The same for connections, about which providers of HTTP know nothing: as in Istio, they are not asked.
+pub(super) fn network_filters(index: &Index, proxy: &Proxy) -> Vec<listener::Filter> {
     let trust = Trust::of(index.mesh());
     let mut filters = Vec::new();
     for (name, entries) in by_provider(index, proxy) {
-        let authorizer = index.mesh().authorizer(name);
-        if authorizer.is_some_and(|authorizer| authorizer.http.is_some()) {
-            continue;
-        }
         let entries: Vec<_> = entries.iter().collect();
         let action = PolicyAction::Custom(name.to_owned());
         let matching = rules(&action, &entries, Traffic::Connections, trust);
-        filters.extend(matching.map(closed));
+        match index.mesh().authorizer(name) {
+            None => filters.extend(matching.map(|rules| closed(rules).into_network())),
+            Some(authorizer) if authorizer.http.is_some() => {}
+            Some(authorizer) => {
+                filters.push(telling(matching).into_network());
+                let config = any(&asking_of_connections(authorizer));
+                filters.push(listener::Filter {
+                    name: "envoy.filters.network.ext_authz".into(),
+                    config_type: Some(listener::filter::ConfigType::TypedConfig(config)),
+                });
+            }
+        }
     }
     filters
 }
 
+/// Rules that only tell the filter behind them what they match.
+fn telling(matching: Option<Rules>) -> Filter {
+    Filter {
+        shadow_rules: matching,
+        shadow_rules_stat_prefix: "istio_ext_authz_".into(),
+        ..Filter::default()
+    }
+}
+
 /// Rules that deny what they match.
-fn closed(mut rules: super::authorization::Rules) -> Filter {
+fn closed(mut rules: Rules) -> Filter {
     let policies = std::mem::take(&mut rules.policies).into_iter();
     rules.policies = policies
         .map(|(name, policy)| (format!("{name}{UNKNOWN}"), policy))
@@ -118,25 +130,13 @@ fn closed(mut rules: super::authorization::Rules) -> Filter {
 }
 
 fn asking(authorizer: &Authorizer) -> ExtAuthz {
-    let host = authorizer.service.as_str();
-    let cluster = names::outbound_cluster(authorizer.port, "", host);
-    let timeout = duration(authorizer.timeout);
     let services = match &authorizer.http {
-        None => Services::GrpcService(GrpcService {
-            timeout,
-            target_specifier: Some(TargetSpecifier::EnvoyGrpc(EnvoyGrpc {
-                // `|` is none of a host's characters.
-                authority: cluster.replace('|', "_."),
-                cluster_name: cluster,
-                ..EnvoyGrpc::default()
-            })),
-            ..GrpcService::default()
-        }),
+        None => Services::GrpcService(grpc_service(authorizer)),
         Some(http) => Services::HttpService(HttpService {
             server_uri: Some(HttpUri {
-                uri: format!("http://{host}"),
-                timeout,
-                http_upstream_type: Some(HttpUpstreamType::Cluster(cluster)),
+                uri: format!("http://{}", authorizer.service.as_str()),
+                timeout: duration(authorizer.timeout),
+                http_upstream_type: Some(HttpUpstreamType::Cluster(cluster(authorizer))),
             }),
             ..http_service(http)
         }),
@@ -146,6 +146,7 @@ fn asking(authorizer: &Authorizer) -> ExtAuthz {
         services: Some(services),
         transport_api_version: ApiVersion::V3.into(),
         failure_mode_allow: authorizer.fails_open,
+        clear_route_cache: authorizer.clears_route,
         status_on_error: authorizer.status_on_error.map(|status| HttpStatus {
             code: status.into(),
         }),
@@ -155,8 +156,37 @@ fn asking(authorizer: &Authorizer) -> ExtAuthz {
             pack_as_bytes: body.as_bytes,
         }),
         allowed_headers: told.and_then(|names| matchers(names)),
-        filter_enabled_metadata: Some(matched(&prefix(&authorizer.name))),
+        filter_enabled_metadata: Some(matched("envoy.filters.http.rbac", authorizer)),
         ..ExtAuthz::default()
+    }
+}
+
+fn asking_of_connections(authorizer: &Authorizer) -> network::ExtAuthz {
+    network::ExtAuthz {
+        stat_prefix: NETWORK_STAT_PREFIX.into(),
+        grpc_service: Some(grpc_service(authorizer)),
+        failure_mode_allow: authorizer.fails_open,
+        transport_api_version: ApiVersion::V3.into(),
+        filter_enabled_metadata: Some(matched("envoy.filters.network.rbac", authorizer)),
+        ..network::ExtAuthz::default()
+    }
+}
+
+fn cluster(authorizer: &Authorizer) -> String {
+    names::outbound_cluster(authorizer.port, "", authorizer.service.as_str())
+}
+
+fn grpc_service(authorizer: &Authorizer) -> GrpcService {
+    let cluster = cluster(authorizer);
+    GrpcService {
+        timeout: duration(authorizer.timeout),
+        target_specifier: Some(TargetSpecifier::EnvoyGrpc(EnvoyGrpc {
+            // `|` is none of a host's characters.
+            authority: cluster.replace('|', "_."),
+            cluster_name: cluster,
+            ..EnvoyGrpc::default()
+        })),
+        ..GrpcService::default()
     }
 }
 
@@ -197,17 +227,17 @@ fn matchers(names: &[String]) -> Option<ListStringMatcher> {
     (!patterns.is_empty()).then_some(ListStringMatcher { patterns })
 }
 
-/// Whether a rule has matched whose name begins so.
-fn matched(prefix: &str) -> MetadataMatcher {
+/// Whether one of the provider's rules has matched, as the filter of rules tells.
+fn matched(filter: &str, authorizer: &Authorizer) -> MetadataMatcher {
     let key = "istio_ext_authz_shadow_effective_policy_id";
     MetadataMatcher {
-        filter: "envoy.filters.http.rbac".into(),
+        filter: filter.into(),
         path: vec![PathSegment {
             segment: Some(path_segment::Segment::Key(key.into())),
         }],
         value: Some(ValueMatcher {
             match_pattern: Some(ValuePattern::StringMatch(StringMatcher {
-                match_pattern: Some(MatchPattern::Prefix(prefix.to_owned())),
+                match_pattern: Some(MatchPattern::Prefix(prefix(&authorizer.name))),
                 ..StringMatcher::default()
             })),
         }),

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use periplus_resources::{
-    Action, Destination, Endpoints, ExtensionProvider, GatewayRef, Host, JwksSource, PolicyAction,
-    Protocol, ProviderKind, Subset, VirtualService, did_you_mean,
+    Action, Destination, Endpoints, ExtensionProvider, GatewayRef, Host, JwksSource, Protocol,
+    ProviderKind, Subset, VirtualService, did_you_mean,
 };
 
 use super::code::{self, Code};
@@ -23,7 +23,6 @@ pub(super) fn analyse(index: &mut Index) {
     check_destination_rules(index, &mut problems);
     check_tracing(index, &mut problems);
     check_keys(index, &mut problems);
-    check_authorizers(index, &mut problems);
     telemetry::check(index, &mut problems);
     mutual_tls::check(index, &mut problems);
     checks::check(index, &mut problems);
@@ -307,40 +306,6 @@ fn check_keys(index: &Index, problems: &mut Vec<Problem>) {
             let source = &entry.meta.source;
             let problem = Problem::error(source, source.position, message);
             problems.push(problem.code(code::NOT_FOUND));
-        }
-    }
-}
-
-/// Requests whose provider cannot be asked are refused.
-fn check_authorizers(index: &Index, problems: &mut Vec<Problem>) {
-    let mesh = index.mesh();
-    for entry in &index.authorization_policies {
-        let PolicyAction::Custom(name) = &entry.spec.action else {
-            continue;
-        };
-        let source = &entry.meta.source;
-        let mut fail = |message: String| {
-            let problem = Problem::error(source, source.position, message);
-            problems.push(problem.code(code::NOT_FOUND));
-        };
-        let Some(authorizer) = mesh.authorizer(name) else {
-            let names = mesh.authorizers.iter().map(|one| one.name.as_str());
-            fail(format!(
-                "{}: there is no provider `{name}` of `envoyExtAuthzGrpc` or `envoyExtAuthzHttp` among \
-                 `extensionProviders`{}: what its rules match is denied",
-                entry.meta,
-                did_you_mean(name, names)
-            ));
-            continue;
-        };
-        let (host, port) = (&authorizer.service, authorizer.port);
-        let service = index.service(host);
-        if service.is_none_or(|service| service.port(port).is_none()) {
-            fail(format!(
-                "{}: there is no service `{host}` with port {port}: provider `{name}` cannot be asked; describe it \
-                 by a ServiceEntry",
-                entry.meta
-            ));
         }
     }
 }

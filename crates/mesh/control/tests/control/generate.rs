@@ -10,6 +10,7 @@ use envoy_types::pb::envoy::config::rbac::v3::rbac::Action;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ExtAuthz;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ext_authz::Services;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
+use envoy_types::pb::envoy::extensions::filters::network::ext_authz::v3::ExtAuthz as NetworkExtAuthz;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, http_filter,
 };
@@ -993,6 +994,93 @@ spec:
     assert!(!problems.contains("login.example"), "{problems}");
 }
 
+/// The same for connections: a provider of gRPC is asked, one of HTTP is not, and one that nobody knows lets none pass.
+#[test]
+fn providers_are_asked_about_connections() {
+    let policy = |name: &str| {
+        format!(
+            "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: ask-{name}, namespace: default}}
+spec: {{action: CUSTOM, provider: {{name: {name}}}, rules: [{{to: [{{operation: {{paths: [/a]}}}}]}}]}}
+---"
+        )
+    };
+    let more = ["over-grpc", "over-http", "unknown"].map(policy).concat();
+    let mesh = "
+extensionProviders:
+- name: over-grpc
+  envoyExtAuthzGrpc: {service: shop.default.svc.cluster.local, port: 80, timeout: 2s, failOpen: true}
+- name: over-http
+  envoyExtAuthzHttp: {service: shop.default.svc.cluster.local, port: 80}
+";
+    let made = intercepted("REDIRECT", more.trim_end_matches("---"), mesh);
+    let is_it = |listener: &&Listener| listener.name == "virtualInbound";
+    let inbound = made.listeners.iter().find(is_it).expect("a listener");
+    let mut passed_on = 0;
+    for chain in &inbound.filter_chains {
+        let filters: Vec<_> = chain
+            .filters
+            .iter()
+            .map(|filter| match &filter.config_type {
+                Some(filter::ConfigType::TypedConfig(config)) => (filter.name.as_str(), config),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let names: Vec<_> = filters.iter().map(|(name, _)| *name).collect();
+        if names.last() != Some(&"envoy.filters.network.tcp_proxy") || chain.name.ends_with("hole")
+        {
+            continue;
+        }
+        passed_on += 1;
+        let expected = ["rbac", "ext_authz", "rbac", "tcp_proxy"];
+        let expected = expected.map(|name| format!("envoy.filters.network.{name}"));
+        assert_eq!(names, expected, "{}", chain.name);
+        let matching = render::unpack::<NetworkRbac>(filters[0].1);
+        assert_eq!(matching.stat_prefix, "tcp.");
+        assert_eq!(matching.shadow_rules_stat_prefix, "istio_ext_authz_");
+        assert_eq!(matching.rules, None);
+        // What only requests have is left out, so that more is asked about.
+        let policies = matching.shadow_rules.expect("rules").policies;
+        let policy =
+            &policies["istio-ext-authz-over-grpc-ns[default]-policy[ask-over-grpc]-rule[0]"];
+        assert!(format!("{:?}", policy.permissions).contains("Any(true)"));
+        let asking = render::unpack::<NetworkExtAuthz>(filters[1].1);
+        assert_eq!(asking.stat_prefix, "tcp.");
+        assert!(asking.failure_mode_allow);
+        let service = asking.grpc_service.expect("a service");
+        assert_eq!(service.timeout.expect("a timeout").seconds, 2);
+        let when = asking.filter_enabled_metadata.expect("a condition");
+        assert_eq!(when.filter, "envoy.filters.network.rbac");
+        assert!(format!("{when:?}").contains("istio-ext-authz-over-grpc-"));
+        let closed = render::unpack::<NetworkRbac>(filters[2].1);
+        let closed = closed.rules.expect("rules");
+        assert_eq!(closed.action, Action::Deny as i32);
+        let name = closed.policies.keys().next().expect("a policy");
+        assert!(name.ends_with("-deny-due-to-bad-CUSTOM-action"), "{name}");
+    }
+    assert!(passed_on > 0);
+
+    // Whom nobody asks about is told, as far as the policy is for such ports.
+    let of_http = |rules: &str| {
+        let policies = format!(
+            "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: ask}}
+spec: {{selector: {{matchLabels: {{app: shop}}}}, action: CUSTOM, provider: {{name: over-http}}, rules: [{rules}]}}
+"
+        );
+        let parsed = parse_resources("mesh.yaml", &format!("{SERVICES}---{policies}"));
+        problems(&Index::new(&parsed.resources, mesh_config(mesh)))
+    };
+    let said = "is one of HTTP, which is not asked about connections: those to port ";
+    assert!(of_http("{}").contains(said), "{}", of_http("{}"));
+    let elsewhere = "{to: [{operation: {ports: ['80']}}]}";
+    assert!(!of_http(elsewhere).contains(said), "{}", of_http(elsewhere));
+}
+
 /// Policies of `CUSTOM`: for each provider rules that tell what they match, then the filter that asks.
 #[test]
 fn providers_are_asked() {
@@ -1033,6 +1121,7 @@ extensionProviders:
   envoyExtAuthzGrpc: {service: details.default.svc.cluster.local, port: 9080, timeout: 2s, failOpen: true}
 - name: over-http
   envoyExtAuthzHttp:
+    clearRouteCache: true
     service: default/reviews.default.svc.cluster.local
     port: 9080
     statusOnError: '503'
@@ -1105,6 +1194,7 @@ extensionProviders:
 
     let grpc = ExtAuthz::decode(filters[1].1).expect("a filter");
     assert!(grpc.failure_mode_allow);
+    let grpc_clears = grpc.clear_route_cache;
     let Some(Services::GrpcService(service)) = grpc.services else {
         panic!("{grpc:?}");
     };
@@ -1117,6 +1207,7 @@ extensionProviders:
     assert_eq!(service.timeout.expect("a timeout").seconds, 2);
 
     let http = ExtAuthz::decode(filters[4].1).expect("a filter");
+    assert!(http.clear_route_cache && !grpc_clears);
     assert_eq!(http.status_on_error.expect("a status").code, 503);
     assert_eq!(
         http.with_request_body.expect("a body").max_request_bytes,

@@ -8,6 +8,7 @@ use envoy_types::pb::envoy::config::core::v3::CidrRange;
 use envoy_types::pb::envoy::config::listener::v3 as pb;
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
 use envoy_types::pb::envoy::config::listener::v3::filter_chain_match::ConnectionSourceType;
+use envoy_types::pb::envoy::extensions::filters::network::ext_authz::v3::ExtAuthz;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::envoy::extensions::filters::network::local_ratelimit::v3::LocalRateLimit;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac;
@@ -152,8 +153,12 @@ fn rules(filter: pb::Filter, at: &At<'_>) -> Result<ConnectionRules, Refused> {
     if kind == LocalRateLimit::full_name() {
         return limit(decode(&config, at_config)?, at_config);
     }
+    if kind == ExtAuthz::full_name() {
+        let authz = policies::connection_authorizer(decode(&config, at_config)?, at_config)?;
+        return Ok(ConnectionRules::Ask(Arc::new(authz)));
+    }
     Err(at.refuse(format!(
-        "filter {:?} ({kind}) is not supported before the last one, only rbac, local_ratelimit, sni_dynamic_forward_proxy and \
+        "filter {:?} ({kind}) is not supported before the last one, only rbac, local_ratelimit, ext_authz, sni_dynamic_forward_proxy and \
          istio.stats are",
         filter.name
     )))
@@ -486,7 +491,7 @@ mod tests {
                 },
                 "filter_chains[0].filters[0]: filter \"tcp\" \
                  (envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy) is not supported before \
-                 the last one, only rbac, local_ratelimit, sni_dynamic_forward_proxy and istio.stats are",
+                 the last one, only rbac, local_ratelimit, ext_authz, sni_dynamic_forward_proxy and istio.stats are",
             ),
         ];
         for (change, expected) in cases {

@@ -43,6 +43,8 @@ pub enum Explained {
         clusters: Vec<(String, u32)>,
         /// What the rules for connections say.
         decisions: Vec<Decision>,
+        /// What else is done before it goes on.
+        others: Vec<Besides>,
         /// What it is counted as: the `stat_prefix`.
         counted_as: String,
     },
@@ -95,8 +97,13 @@ pub enum Besides {
     Tokens,
     /// The keys of this issuer would have to be fetched to tell whether its token holds.
     Keys(String),
-    /// A service is asked whether it may go on: the policy that says so, if one does.
-    Authorizer(Option<String>),
+    /// A service is asked whether it may go on.
+    Authorizer {
+        /// The policy that says so, if one does.
+        policy: Option<String>,
+        /// What it changes may lead the request to another route.
+        may_move: bool,
+    },
 }
 
 /// What one list of policies says.

@@ -302,7 +302,7 @@ async fn wait(
             let call = client.call_mut();
             Ok(call.take_tokens(exchange, tokens, checked, next))
         }
-        Active::Authz(view) => authz::run(client, exchange, view).await,
+        Active::Authz(view) => authz::run(client, exchange, view, next).await,
         Active::Quota(view) => quota::run(client, exchange, view).await,
         Active::Buffer(most) => buffer(client, exchange, *most as usize).await,
         Active::Names(names) => names::run(client, exchange, names).await,

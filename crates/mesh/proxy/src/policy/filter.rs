@@ -34,6 +34,8 @@ pub(crate) struct RbacView {
 
 /// The name under which metadata is left.
 pub(crate) const RBAC: &str = "envoy.filters.http.rbac";
+/// The same of connections.
+pub(crate) const NETWORK_RBAC: &str = "envoy.filters.network.rbac";
 
 impl RbacView {
     /// `named` says what its counts are called.
@@ -147,13 +149,15 @@ impl Call {
             }
             if view.tells {
                 let prefix = &view.named.shadow_stat_prefix;
-                leave(Told::new(rules, decision), prefix, OF_SHADOW, exchange);
+                let to = (RBAC, &mut exchange.rare().metadata);
+                leave(Told::new(rules, decision), prefix, OF_SHADOW, to);
             }
         }
         let (rules, decision) = enforced?;
         if view.tells {
             let prefix = &view.named.stat_prefix;
-            leave(Told::new(rules, decision), prefix, OF_ENFORCED, exchange);
+            let to = (RBAC, &mut exchange.rare().metadata);
+            leave(Told::new(rules, decision), prefix, OF_ENFORCED, to);
         }
         counts.count(decision);
         decided.enforce(index, rules, decision);
@@ -276,23 +280,28 @@ impl Call {
 
 /// The names of a decision's result and policy in metadata.
 const OF_ENFORCED: [&str; 2] = ["enforced_engine_result", "enforced_effective_policy_id"];
-const OF_SHADOW: [&str; 2] = ["shadow_engine_result", "shadow_effective_policy_id"];
+pub(super) const OF_SHADOW: [&str; 2] = ["shadow_engine_result", "shadow_effective_policy_id"];
 
-/// Leaves what rules have decided to the filters behind, and to spans and logs.
+/// Leaves what rules have decided to the filters behind, and to spans and logs, under the name of their filter.
 #[cold]
-fn leave(told: Told<'_>, prefix: &str, [result, policy]: [&str; 2], exchange: &mut Exchange) {
+pub(super) fn leave(
+    told: Told<'_>,
+    prefix: &str,
+    [result, policy]: [&str; 2],
+    (filter, metadata): (&'static str, &mut Metadata),
+) {
     let id = Some(told.policy).filter(|policy| *policy != NO_POLICY);
     for (name, value) in [(result, Some(told.result)), (policy, id)] {
         if let Some(value) = value {
             let key = format!("{prefix}{name}").into();
             let value = Rc::new(Value::String(value.to_owned()));
-            exchange.rare().metadata.set(RBAC, &key, value);
+            metadata.set(filter, &key, value);
         }
     }
 }
 
 impl<'a> Told<'a> {
-    fn new(rules: &'a Rules, decision: Decision) -> Self {
+    pub(super) fn new(rules: &'a Rules, decision: Decision) -> Self {
         Self {
             result: if decision.allowed {
                 "allowed"

@@ -20,7 +20,7 @@ pub(crate) use self::condition::Condition;
 pub use self::connection::ConnectionRules;
 pub(crate) use self::connection::ConnectionRulesView;
 pub(crate) use self::expression::{Combination, Expression, Program, Programs};
-pub(crate) use self::filter::{Decided, Decisions, MOST_FILTERS, RBAC, RbacView};
+pub(crate) use self::filter::{Decided, Decisions, MOST_FILTERS, NETWORK_RBAC, RBAC, RbacView};
 pub(crate) use self::head::without_nominated;
 pub(crate) use self::metadata::{Metadata, MetadataMatch, ValueTest};
 pub use self::rbac::Rbac;

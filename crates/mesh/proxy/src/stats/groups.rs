@@ -327,6 +327,20 @@ group! {
 }
 
 group! {
+    /// `ext_authz.PREFIX.…`
+    ConnectionAuthzStats {
+        total = "total",
+        active: gauge = "active",
+        ok = "ok",
+        denied = "denied",
+        error = "error",
+        disabled = "disabled",
+        failure_mode_allowed = "failure_mode_allowed",
+        cx_closed = "cx_closed",
+    }
+}
+
+group! {
     /// `cluster.NAME.ratelimit.…`
     QuotaStats {
         ok = "ok",

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
-    AuthzStats, ClusterStats, ConnectionLimitStats, CorsStats, EnforcedStats, ExchangeStats,
-    FaultStats, Group, HttpInspectorStats, HttpStats, JwtStats, LimitStats, ListenerHttpStats,
-    ListenerStats, NameStats, ProxyProtocolStats, QuotaStats, Scope, ShadowStats, Sums, TcpStats,
-    TlsInspectorStats, TlsStats, TracerStats, Value,
+    AuthzStats, ClusterStats, ConnectionAuthzStats, ConnectionLimitStats, CorsStats, EnforcedStats,
+    ExchangeStats, FaultStats, Group, HttpInspectorStats, HttpStats, JwtStats, LimitStats,
+    ListenerHttpStats, ListenerStats, NameStats, ProxyProtocolStats, QuotaStats, Scope,
+    ShadowStats, Sums, TcpStats, TlsInspectorStats, TlsStats, TracerStats, Value,
 };
 use crate::telemetry::istio::SeriesList;
 
@@ -41,6 +41,7 @@ pub(crate) struct Registry {
     shadow: Groups<ShadowStats>,
     jwt: Groups<JwtStats>,
     authz: Groups<AuthzStats>,
+    connection_authz: Groups<ConnectionAuthzStats>,
     quotas: Groups<QuotaStats>,
     names: Groups<NameStats>,
 }
@@ -160,6 +161,11 @@ impl Registry {
         self.authz.get(prefix)
     }
 
+    /// The same of questions about connections.
+    pub(crate) fn connection_authz(&self, prefix: &str) -> Arc<ConnectionAuthzStats> {
+        self.connection_authz.get(prefix)
+    }
+
     /// The counts of requests that a service was asked to count, with this prefix of theirs.
     pub(crate) fn quota(&self, prefix: &str) -> Arc<QuotaStats> {
         self.quotas.get(prefix)
@@ -189,6 +195,7 @@ impl Registry {
         self.shadow.prune();
         self.jwt.prune();
         self.authz.prune();
+        self.connection_authz.prune();
         self.quotas.prune();
         self.names.prune();
     }
@@ -240,6 +247,7 @@ impl Registry {
         self.enforced.add_whole_names_to(sums);
         self.shadow.add_whole_names_to(sums);
         self.authz.add_whole_names_to(sums);
+        self.connection_authz.add_whole_names_to(sums);
         self.quotas.add_whole_names_to(sums);
         self.names.add_to("dns_cache", sums);
     }

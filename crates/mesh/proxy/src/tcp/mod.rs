@@ -1,5 +1,6 @@
 //! The TCP proxy: the bytes of a client to an endpoint and back, whatever they are.
 
+mod admission;
 mod connect;
 mod hearing;
 mod relay;

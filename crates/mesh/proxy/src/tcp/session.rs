@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::clock::Micros;
 use crate::flags::{Flag, Flags};
 use crate::net::Stream;
-use crate::policy::{Metadata, Subject};
+use crate::policy::Metadata;
 use crate::registry::Registered;
 use crate::snapshot::Direction;
 use crate::tcp::relay::{Carried, End};
@@ -47,8 +47,12 @@ pub(super) struct Told {
     pub(super) upstream: Option<Reached>,
     /// Why there is no TLS with the endpoint.
     pub(super) transport_failure: Option<Rc<str>>,
-    /// Why the proxy has ended it.
-    details: Option<Box<str>>,
+    /// Why the proxy has ended it: what rules say,
+    pub(super) termination: Option<Box<str>>,
+    /// or what came of asking a service.
+    pub(super) details: Option<&'static str>,
+    /// What filters have found out.
+    pub(super) metadata: Metadata,
     /// Istio's metrics,
     pub(super) counted: Option<Arc<TcpSeries>>,
     /// who is at the other end of the connection that they are of,
@@ -102,42 +106,12 @@ impl Session {
         }
     }
 
-    /// Counts the connection: whether the rules let it pass.
-    pub(crate) fn is_allowed(&mut self) -> bool {
-        self.view.stats.cx_total.increment();
-        if self.view.rules.is_empty() {
-            return true;
-        }
-        let secured = self.client.secured();
-        let shown = secured.and_then(|secured| secured.server_name.as_deref());
-        let direct = self.registered.direct().unwrap_or(self.peer);
-        let subject = Subject {
-            request: None,
-            scheme: "",
-            peer: self.peer.ip().to_canonical(),
-            direct: direct.ip().to_canonical(),
-            client: self.peer.ip().to_canonical(),
-            destination: self.original.or_else(|| self.client.local_address()),
-            secured: secured.map(|secured| &**secured),
-            server_name: shown.or(self.registered.server_name()),
-            metadata: &Metadata::default(),
-        };
-        let mut checked = self.view.rules.iter().map(|rules| rules.check(&subject));
-        let Some(details) = checked.find_map(Result::err) else {
-            return true;
-        };
-        let listener = self.registered.listener();
-        tracing::debug!(listener, peer = %self.peer, details, "connection denied");
-        if let Some(details) = details {
-            self.told.get_or_insert_default().details = Some(details.into());
-        }
-        self.begin_count(None, None);
-        self.record(None, Carried::default());
-        false
-    }
-
     /// Connects to an endpoint, and passes bytes on until both sides have ended.
     pub(crate) async fn run(&mut self) {
+        // Boxed, so that a connection at work does not hold the memory for it.
+        if !self.view.rules_behind.is_empty() && !Box::pin(self.is_authorized()).await {
+            return;
+        }
         let Some(cluster) = self.cluster() else {
             self.view.stats.cx_no_route.increment();
             self.flags.set(Flag::NC);
@@ -179,7 +153,7 @@ impl Session {
         }
     }
 
-    fn record(&self, cluster: Option<&ClusterState>, carried: Carried) {
+    pub(super) fn record(&self, cluster: Option<&ClusterState>, carried: Carried) {
         let duration = self.worker.clock.now().saturating_sub(self.begin);
         tracing::debug!(
             listener = self.registered.listener(),
@@ -331,7 +305,9 @@ impl Session {
                 of_connection: Some((upstream.begin, &upstream.ready)),
             }),
             transport_failure: self.transport_failure(),
-            termination: self.told.as_ref().and_then(|told| told.details.as_deref()),
+            details: self.told.as_ref().and_then(|told| told.details),
+            termination: (self.told.as_ref()).and_then(|told| told.termination.as_deref()),
+            metadata: self.told.as_ref().map(|told| &told.metadata),
             attempts: upstream.is_some().into(),
             ..Entry::of_connection(clock, ends, self.begin, clock.now())
         };

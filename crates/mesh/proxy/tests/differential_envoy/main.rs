@@ -13,6 +13,8 @@ mod envoy;
 mod expressions;
 mod filters;
 mod http2;
+#[path = "../xds_support/http2_options.rs"]
+mod http2_options;
 mod links;
 mod names;
 mod outcome;

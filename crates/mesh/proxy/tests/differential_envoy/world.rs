@@ -5,7 +5,7 @@
     reason = "control planes still send the older forms of some fields"
 )]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -23,11 +23,6 @@ use envoy_types::pb::envoy::extensions::tracers::opentelemetry::samplers::v3::Al
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::Tracing;
-use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
-use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
-use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
-    ExplicitHttpConfig, UpstreamProtocolOptions,
-};
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher;
 use envoy_types::pb::envoy::r#type::tracing::v3 as tag;
@@ -37,6 +32,7 @@ use envoy_types::util::pack_any;
 use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
 use periplus_xds::{Resource, ResourceSet, Snapshot};
 
+pub(crate) use crate::http2_options::http2_options;
 use crate::xds_support::free_address;
 use crate::xds_support::resources::{
     a_route, eds_cluster, endpoints, listener, manager, path_prefix, route_configuration,
@@ -403,19 +399,6 @@ fn open_telemetry_by(sampler: Option<core::TypedExtensionConfig>) -> trace::trac
             config,
         ))),
     }
-}
-
-pub(crate) fn http2_options() -> HashMap<String, protobuf::Any> {
-    let options = upstream::HttpProtocolOptions {
-        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(
-            ExplicitHttpConfig {
-                protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(Default::default())),
-            },
-        )),
-        ..Default::default()
-    };
-    let key = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-    [(key.to_owned(), pack_any(options))].into()
 }
 
 pub(crate) fn routes() -> Vec<route::Route> {

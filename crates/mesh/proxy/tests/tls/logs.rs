@@ -13,6 +13,8 @@ use envoy_types::pb::google::protobuf::{Struct, Value};
 use envoy_types::util::pack_any;
 use regex::Regex;
 
+use crate::world::inline;
+
 /// Who both sides of a connection are, and how they came together.
 const OPERATORS: [&str; 49] = [
     "CONNECTION_ID",
@@ -103,17 +105,37 @@ fn log(directory: &Path, name: &str, operators: &[&str]) -> Vec<accesslog::Acces
         )),
         ..Default::default()
     };
+    vec![in_file(directory, name, format)]
+}
+
+/// A log of lines of text, in a file.
+pub(crate) fn of_text(directory: &Path, name: &str, text: &str) -> accesslog::AccessLog {
+    let text = inline(text).expect("a source");
+    let format = core::SubstitutionFormatString {
+        format: Some(core::substitution_format_string::Format::TextFormatSource(
+            text,
+        )),
+        ..Default::default()
+    };
+    in_file(directory, name, format)
+}
+
+fn in_file(
+    directory: &Path,
+    name: &str,
+    format: core::SubstitutionFormatString,
+) -> accesslog::AccessLog {
     let config = FileAccessLog {
         path: directory.join(name).to_str().expect("UTF-8").to_owned(),
         access_log_format: Some(AccessLogFormat::LogFormat(format)),
     };
-    vec![accesslog::AccessLog {
+    accesslog::AccessLog {
         name: name.to_owned(),
         config_type: Some(accesslog::access_log::ConfigType::TypedConfig(pack_any(
             config,
         ))),
         ..Default::default()
-    }]
+    }
 }
 
 /// What two proxies cannot have in common.

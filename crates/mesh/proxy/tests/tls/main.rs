@@ -11,12 +11,15 @@ mod xds_support;
 mod fake;
 
 mod authority;
+mod authorized;
 mod cache;
 mod client;
 mod delta;
 mod differential;
 mod downstream;
 mod health;
+#[path = "../xds_support/http2_options.rs"]
+mod http2_options;
 mod inspection;
 mod istio_chains;
 mod logs;

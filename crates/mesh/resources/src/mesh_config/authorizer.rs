@@ -24,6 +24,8 @@ pub struct Authorizer {
     pub status_on_error: Option<u16>,
     /// `includeRequestBodyInCheck`.
     pub body: Option<CheckedBody>,
+    /// `clearRouteCache`: what it changes about a request may lead it to another route.
+    pub clears_route: bool,
     /// What is special about one of HTTP; else gRPC is spoken.
     pub http: Option<HttpAuthorizer>,
     /// Where it is written.
@@ -58,10 +60,6 @@ pub struct HttpAuthorizer {
     pub allowed: Vec<String>,
 }
 
-const CLEAR: (&str, &str) = (
-    "clearRouteCache",
-    "routes are chosen once, before services are asked",
-);
 const GRPC: Shape = Shape {
     known: &[
         "service",
@@ -70,8 +68,9 @@ const GRPC: Shape = Shape {
         "failOpen",
         "statusOnError",
         "includeRequestBodyInCheck",
+        "clearRouteCache",
     ],
-    refused: &[CLEAR],
+    refused: &[],
 };
 const HTTP: Shape = Shape {
     known: &[
@@ -87,14 +86,12 @@ const HTTP: Shape = Shape {
         "headersToUpstreamOnAllow",
         "headersToDownstreamOnDeny",
         "headersToDownstreamOnAllow",
+        "clearRouteCache",
     ],
-    refused: &[
-        CLEAR,
-        (
-            "includeHeadersInCheck",
-            "its newer name is `includeRequestHeadersInCheck`",
-        ),
-    ],
+    refused: &[(
+        "includeHeadersInCheck",
+        "its newer name is `includeRequestHeadersInCheck`",
+    )],
 };
 /// Istio's, where nothing is said.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
@@ -152,6 +149,9 @@ impl Authorizer {
             fails_open: fails_open.unwrap_or(false),
             status_on_error,
             body: object.optional("includeRequestBodyInCheck", CheckedBody::read)?,
+            clears_route: object
+                .optional("clearRouteCache", View::bool)?
+                .unwrap_or(false),
             http: None,
             at: At(object.view().at()),
         })

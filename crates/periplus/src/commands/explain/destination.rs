@@ -145,7 +145,12 @@ impl Scene {
                 endpoint.refusal = (routed.refused).map(|(status, why)| format!("{status}, {why}"));
                 endpoint.decisions = self.decisions(&routed.decisions);
             }
-            Explained::Passed { decisions, .. } => endpoint.decisions = self.decisions(&decisions),
+            Explained::Passed {
+                decisions, others, ..
+            } => {
+                endpoint.others = self.steps(&workload.proxy, &others, None);
+                endpoint.decisions = self.decisions(&decisions);
+            }
             Explained::NoChain => {
                 let why = match is_secured {
                     true => "it does not take mutual TLS",

@@ -146,6 +146,7 @@ impl Asking<'_> {
             Explained::Passed {
                 clusters,
                 decisions,
+                others,
                 counted_as,
             } => {
                 report.action = Action::Pass;
@@ -157,6 +158,8 @@ impl Asking<'_> {
                     false => first,
                 };
                 scene.tell_rule(deciding, from, &mut report);
+                let steps = scene.steps(&from.proxy, &others, report.rule.as_ref());
+                report.others.extend(steps);
                 let behind = Behind {
                     head: &head,
                     tokens: self.tokens,

@@ -219,12 +219,13 @@ impl Scene {
                 ),
                 of_tokens(),
             ),
-            Besides::Authorizer(policy) => {
+            Besides::Authorizer { policy, may_move } => {
                 let policy = policy.as_deref().and_then(|policy| self.policy(policy));
-                Step::new(
-                    "a service is asked whether it may go on",
-                    policy.into_iter().collect(),
-                )
+                let what = match may_move {
+                    true => "a service is asked whether it may go on, and may lead it elsewhere",
+                    false => "a service is asked whether it may go on",
+                };
+                Step::new(what, policy.into_iter().collect())
             }
         };
         others.iter().map(step).collect()

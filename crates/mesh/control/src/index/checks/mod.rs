@@ -1,5 +1,6 @@
 //! What works, or seems to, and is hardly what was meant: the analyzers of `istioctl analyze` that apply here.
 
+mod authorizers;
 mod credentials;
 mod dynamic_dns;
 mod gateways;
@@ -15,6 +16,7 @@ pub(super) use self::names::{check_annotations, check_networks};
 use super::{Index, Problem};
 
 pub(super) fn check(index: &Index, problems: &mut Vec<Problem>) {
+    authorizers::check(index, problems);
     selectors::check(index, problems);
     gateways::check(index, problems);
     credentials::check(index, problems);

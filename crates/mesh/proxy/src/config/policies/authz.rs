@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::core::v3::{ApiVersion, RuntimeFeatureFlag};
+use envoy_types::pb::envoy::config::core::v3::{ApiVersion, GrpcService, RuntimeFeatureFlag};
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3 as pb;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ext_authz::Services;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ext_authz_per_route::Override;
-use envoy_types::pb::envoy::r#type::matcher::v3::ListStringMatcher;
+use envoy_types::pb::envoy::extensions::filters::network::ext_authz::v3 as network;
+use envoy_types::pb::envoy::r#type::matcher::v3::{ListStringMatcher, MetadataMatcher};
 
 use super::super::check::{At, Refused, flag, ignored, must_be, nothing_else};
 use super::super::{fraction, matcher, services};
 use super::metadata;
-use crate::policy::authz::{Authz, BodyRule, CheckSettings, HttpService, Service};
+use crate::policy::MetadataMatch;
+use crate::policy::authz::{Authz, BodyRule, CheckSettings, ConnectionAuthz, HttpService, Service};
 use crate::snapshot::{PerFilter, ValueMatch};
 
 /// How long a service may take where nothing is said, as in Envoy.
@@ -27,19 +29,10 @@ pub(in super::super) fn authorizer(
     mut filter: pb::ExtAuthz,
     at: &At<'_>,
 ) -> Result<Authz, Refused> {
-    let version = std::mem::take(&mut filter.transport_api_version);
-    if ![ApiVersion::Auto as i32, ApiVersion::V3 as i32].contains(&version) {
-        return Err(at
-            .field("transport_api_version")
-            .refuse("only V3 is supported"));
-    }
+    version(std::mem::take(&mut filter.transport_api_version), at)?;
     let mut allowed = names(filter.allowed_headers.take(), &at.field("allowed_headers"))?;
     let (service, of_service) = match filter.services.take() {
-        Some(Services::GrpcService(given)) => {
-            let mut given = services::grpc(given, &at.field("grpc_service"))?;
-            given.timeout.get_or_insert(DEFAULT_TIMEOUT);
-            (service(given), None)
-        }
+        Some(Services::GrpcService(given)) => (grpc(given, &at.field("grpc_service"))?, None),
         Some(Services::HttpService(given)) => http(given, &at.field("http_service"))?,
         None => return Err(at.refuse("grpc_service or http_service must be given")),
     };
@@ -60,13 +53,7 @@ pub(in super::super) fn authorizer(
         Some(share) => fraction::of_runtime(share, &at.field("filter_enabled"))?,
         None => 1_000_000,
     };
-    let enabled_by = match filter.filter_enabled_metadata.take() {
-        Some(asked) => Some(metadata::compile(
-            asked,
-            &at.field("filter_enabled_metadata"),
-        )?),
-        None => None,
-    };
+    let enabled_by = enabled_by(filter.filter_enabled_metadata.take(), at)?;
     let body = match filter.with_request_body.take() {
         Some(rule) => Some(body(
             rule,
@@ -94,6 +81,7 @@ pub(in super::super) fn authorizer(
         denies_when_off: off(filter.deny_at_disable.take()),
         allowed,
         disallowed: disallowed.unwrap_or_default(),
+        clears_route: std::mem::take(&mut filter.clear_route_cache),
         tells_certificate: std::mem::take(&mut filter.include_peer_certificate),
         tells_server_name: std::mem::take(&mut filter.include_tls_session),
         namespaces: std::mem::take(&mut filter.metadata_context_namespaces),
@@ -112,6 +100,48 @@ pub(in super::super) fn authorizer(
     ignored!(filter: validate_mutations);
     nothing_else(&filter, at)?;
     Ok(compiled)
+}
+
+/// The filter of a filter chain.
+pub(in super::super) fn connection_authorizer(
+    mut filter: network::ExtAuthz,
+    at: &At<'_>,
+) -> Result<ConnectionAuthz, Refused> {
+    let stat_prefix = std::mem::take(&mut filter.stat_prefix);
+    if stat_prefix.is_empty() {
+        return Err(at.field("stat_prefix").refuse("it must not be empty"));
+    }
+    version(std::mem::take(&mut filter.transport_api_version), at)?;
+    let at_service = &at.field("grpc_service");
+    let service = filter.grpc_service.take();
+    let service = service.ok_or_else(|| at_service.refuse("it must be given"))?;
+    let compiled = ConnectionAuthz {
+        service: grpc(service, at_service)?,
+        lets_failures_pass: std::mem::take(&mut filter.failure_mode_allow),
+        enabled_by: enabled_by(filter.filter_enabled_metadata.take(), at)?,
+        tells_certificate: std::mem::take(&mut filter.include_peer_certificate),
+        tells_server_name: std::mem::take(&mut filter.include_tls_session),
+        namespaces: std::mem::take(&mut filter.metadata_context_namespaces),
+        stat_prefix,
+    };
+    nothing_else(&filter, at)?;
+    Ok(compiled)
+}
+
+fn version(version: i32, at: &At<'_>) -> Result<(), Refused> {
+    if [ApiVersion::Auto as i32, ApiVersion::V3 as i32].contains(&version) {
+        return Ok(());
+    }
+    let at = at.field("transport_api_version");
+    Err(at.refuse("only V3 is supported"))
+}
+
+fn enabled_by(
+    asked: Option<MetadataMatcher>,
+    at: &At<'_>,
+) -> Result<Option<MetadataMatch>, Refused> {
+    let at = &at.field("filter_enabled_metadata");
+    asked.map(|asked| metadata::compile(asked, at)).transpose()
 }
 
 /// What a route says of it.
@@ -164,6 +194,12 @@ fn service(given: services::Service) -> Service {
         fields: given.fields,
         http: None,
     }
+}
+
+fn grpc(given: GrpcService, at: &At<'_>) -> Result<Service, Refused> {
+    let mut given = services::grpc(given, at)?;
+    given.timeout.get_or_insert(DEFAULT_TIMEOUT);
+    Ok(service(given))
 }
 
 /// The service, and the names of the fields that it is told of.

@@ -9,7 +9,7 @@ mod rbac;
 mod rule;
 mod template;
 
-pub(super) use self::authz::{authorizer, authorizer_of_route};
+pub(super) use self::authz::{authorizer, authorizer_of_route, connection_authorizer};
 pub(super) use self::jwt::{tokens, tokens_of_route};
 pub(super) use self::metadata::compile as metadata;
 pub(super) use self::quota::quota;

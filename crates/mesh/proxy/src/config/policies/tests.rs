@@ -1,7 +1,12 @@
 //! What is refused, by the field.
 
+use std::time::Duration;
+
 use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
-use envoy_types::pb::envoy::config::core::v3::{CidrRange, DataSource, TypedExtensionConfig};
+use envoy_types::pb::envoy::config::core::v3::grpc_service::{EnvoyGrpc, TargetSpecifier};
+use envoy_types::pb::envoy::config::core::v3::{
+    ApiVersion, CidrRange, DataSource, GrpcService, TypedExtensionConfig,
+};
 use envoy_types::pb::envoy::config::rbac::v3 as pb;
 use envoy_types::pb::envoy::config::rbac::v3::permission::Rule;
 use envoy_types::pb::envoy::config::rbac::v3::principal::Identifier;
@@ -12,6 +17,7 @@ use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::jwt_provid
 use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::jwt_requirement::RequiresType;
 use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3::requirement_rule::RequirementType;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as http;
+use envoy_types::pb::envoy::extensions::filters::network::ext_authz::v3 as asking;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3 as network;
 use envoy_types::pb::google::protobuf::Duration;
 
@@ -143,6 +149,61 @@ fn what_only_requests_have_is_refused_for_connections() {
     );
     let refused = super::connections(network::Rbac::default(), &At::ROOT).expect_err("refused");
     assert_eq!(refused.to_string(), "stat_prefix: it must not be empty");
+}
+
+#[test]
+fn services_that_are_asked_about_connections_are_refused_by_field() {
+    type Change = fn(&mut asking::ExtAuthz);
+    let cases: [(Change, &str); 7] = [
+        (
+            |it| it.stat_prefix.clear(),
+            "stat_prefix: it must not be empty",
+        ),
+        (
+            |it| it.grpc_service = None,
+            "grpc_service: it must be given",
+        ),
+        (
+            |it| it.transport_api_version = ApiVersion::V3 as i32 - 1,
+            "transport_api_version: only V3 is supported",
+        ),
+        (
+            |it| it.filter_enabled_metadata = Some(Default::default()),
+            "filter_enabled_metadata.filter: it must not be empty",
+        ),
+        (
+            |it| it.bootstrap_metadata_labels_key = "labels".to_owned(),
+            "bootstrap_metadata_labels_key: is not supported",
+        ),
+        (
+            |it| it.send_tls_alert_on_denial = true,
+            "send_tls_alert_on_denial: is not supported",
+        ),
+        (
+            |it| it.typed_metadata_context_namespaces = vec!["a".to_owned()],
+            "typed_metadata_context_namespaces: is not supported",
+        ),
+    ];
+    let filter = || asking::ExtAuthz {
+        stat_prefix: "tcp.".to_owned(),
+        grpc_service: Some(GrpcService {
+            target_specifier: Some(TargetSpecifier::EnvoyGrpc(EnvoyGrpc {
+                cluster_name: "asker".to_owned(),
+                ..Default::default()
+            })),
+            ..Default::default()
+        }),
+        transport_api_version: ApiVersion::V3.into(),
+        ..Default::default()
+    };
+    let taken = super::connection_authorizer(filter(), &At::ROOT).expect("valid");
+    assert_eq!(taken.service.timeout, Some(Duration::from_millis(200)));
+    for (change, expected) in cases {
+        let mut filter = filter();
+        change(&mut filter);
+        let refused = super::connection_authorizer(filter, &At::ROOT).expect_err("refused");
+        assert_eq!(refused.to_string(), expected);
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::http1::framing::Framing;
 use crate::http1::name::Name;
 use crate::http1::request::Tunnel;
 use crate::policy::Metadata;
-use crate::policy::authz::{Authz, Denial, Verdict, grpc, http};
+use crate::policy::authz::{Authz, Denial, Service, Verdict, grpc, http};
 use crate::reply::{Failure, Reply};
 use crate::snapshot::AppendAction;
 use crate::stats::{AuthzStats, Count, Registry};
@@ -54,7 +54,7 @@ pub(crate) struct Asked {
 }
 
 /// What a service is asked.
-pub(super) struct Question {
+pub(crate) struct Question {
     pub(super) method: String,
     pub(super) path: String,
     /// The host that it names: none is that of the service.
@@ -86,11 +86,12 @@ impl AuthzView {
     }
 }
 
-/// Asks the service about a request: an answer, if it is not to go on.
+/// Asks the service about a request: an answer, if it is not to go on. `next` is the place of the next filter.
 pub(crate) async fn run(
     client: &mut impl Waits,
     exchange: &mut Exchange,
     view: &AuthzView,
+    next: &mut usize,
 ) -> Result<Option<Reply<'static>>, Failure> {
     let AuthzView { authz, stats, .. } = view;
     // As in Envoy, what has no route needs no leave.
@@ -117,7 +118,15 @@ pub(crate) async fn run(
         }
     };
     let (verdict, took) = ask(client, exchange, authz, body.as_ref()).await?;
-    Ok(settle(client.call_mut(), exchange, view, (verdict, took)))
+    let call = client.call_mut();
+    let moves = match &verdict {
+        Verdict::Allowed(changes) => authz.clears_route && changes.may_move(),
+        Verdict::Denied(_) | Verdict::Failed(..) => false,
+    };
+    Ok(match settle(call, exchange, view, (verdict, took)) {
+        None if moves => call.relocate(exchange, next),
+        answer => answer,
+    })
 }
 
 /// The answer to a request for which a route was found only behind these filters, if one of them has let it pass
@@ -154,7 +163,7 @@ async fn ask(
     let span = call.inject_child(exchange, &mut question.fields);
     let worker = call.worker.clone();
     let mut answer = Answer::default();
-    let asking = errand::run(&worker, authz.errand(&question), &mut answer);
+    let asking = errand::run(&worker, authz.service.errand(&question), &mut answer);
     let asked = while_there(client, asking).await?;
     let call = client.call();
     let verdict = match asked {
@@ -341,26 +350,6 @@ impl Authz {
                 .is_none_or(|asked| asked.holds(metadata))
     }
 
-    fn errand<'a>(&'a self, question: &'a Question) -> Errand<'a> {
-        let Question {
-            method,
-            path,
-            host,
-            fields,
-            body,
-        } = question;
-        Errand {
-            cluster: &self.service.cluster,
-            method,
-            host: host.as_ref().unwrap_or(&self.service.host),
-            path,
-            fields,
-            body: Some([body, b""]),
-            timeout: self.service.timeout,
-            most_bytes: MOST_ANSWER,
-        }
-    }
-
     fn verdict(&self, answer: &Answer) -> Verdict {
         match &self.service.http {
             None => grpc::verdict(answer),
@@ -374,6 +363,29 @@ impl Authz {
 
         let is_allowed = self.allowed.as_ref();
         is_allowed.is_none_or(|names| is_one_of(names, name)) && !is_one_of(&self.disallowed, name)
+    }
+}
+
+impl Service {
+    /// The errand that asks it.
+    pub(super) fn errand<'a>(&'a self, question: &'a Question) -> Errand<'a> {
+        let Question {
+            method,
+            path,
+            host,
+            fields,
+            body,
+        } = question;
+        Errand {
+            cluster: &self.cluster,
+            method,
+            host: host.as_ref().unwrap_or(&self.host),
+            path,
+            fields,
+            body: Some([body, b""]),
+            timeout: self.timeout,
+            most_bytes: MOST_ANSWER,
+        }
     }
 }
 

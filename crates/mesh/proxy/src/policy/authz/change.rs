@@ -47,6 +47,14 @@ impl Denial {
 }
 
 impl Changes {
+    /// Whether they may lead a request elsewhere. As in Envoy, fields that are only added never do.
+    pub(super) fn may_move(&self) -> bool {
+        self.request.iter().any(|change| change.how != How::Add)
+            || !self.removed.is_empty()
+            || !self.query.is_empty()
+            || !self.query_removed.is_empty()
+    }
+
     /// Does to a request what the service wants: nothing if that makes no valid head.
     pub(super) fn apply(
         self,

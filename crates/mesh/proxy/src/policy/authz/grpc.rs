@@ -24,8 +24,9 @@ use crate::acquire::Body;
 use crate::call::Call;
 use crate::errand::{Answer, framed};
 use crate::exchange::{Exchange, Rare, Said};
+use crate::policy::Metadata as Known;
 use crate::policy::authz::ask::Question;
-use crate::policy::authz::{Authz, Change, Changes, Denial, How, Verdict};
+use crate::policy::authz::{Authz, Change, Changes, Denial, How, Service, Verdict};
 use crate::snapshot::AppendAction;
 use crate::tls::Certificate;
 use crate::trace::text;
@@ -41,52 +42,70 @@ pub(super) fn question(
 ) -> Question {
     let client = &*call.client;
     let secured = client.secured.as_deref();
-    let peer = |address: Option<SocketAddr>, certificate: Option<&Certificate>| Peer {
-        address: address.map(self::address),
-        principal: certificate.map_or_else(String::new, principal),
-        certificate: certificate
-            .filter(|_| authz.tells_certificate)
-            .map_or_else(String::new, |shown| pem_in_url(&shown.der)),
-        ..Peer::default()
-    };
     let head = call.buffer.head();
     let caller = crate::http1::name::Name::XEnvoyDownstreamServiceCluster;
     let caller = call.request.fields.value(caller, head);
+    let shown = secured.and_then(|secured| secured.peer.as_ref());
     let source = Peer {
         service: caller.map_or_else(String::new, |name| text(name).into_owned()),
-        ..peer(Some(client.peer), secured.and_then(|s| s.peer.as_ref()))
+        ..self::source(client.peer, shown, authz.tells_certificate)
     };
     let destination = client.original.or(client.local);
     let destination = peer(destination, secured.and_then(|s| s.own.as_deref()));
     let wall = call.worker.clock.wall(exchange.begin);
     let server_name = secured.and_then(|secured| secured.server_name.clone());
-    let message = CheckRequest {
-        attributes: Some(AttributeContext {
-            source: Some(source),
-            destination: Some(destination),
-            request: Some(Request {
-                time: Some(Timestamp {
-                    seconds: (wall / 1_000_000) as i64,
-                    nanos: (wall % 1_000_000 * 1000) as i32,
-                }),
-                http: Some(http_request(call, exchange, authz, body)),
+    let known = exchange.rare.as_deref().map(Rare::metadata);
+    let attributes = AttributeContext {
+        source: Some(source),
+        destination: Some(destination),
+        request: Some(Request {
+            time: Some(Timestamp {
+                seconds: (wall / 1_000_000) as i64,
+                nanos: (wall % 1_000_000 * 1000) as i32,
             }),
-            context_extensions: authz.context.clone().into_iter().collect(),
-            metadata_context: Some(metadata(exchange, authz)),
-            route_metadata_context: Some(Metadata::default()),
-            tls_session: authz.tells_server_name.then(|| TlsSession {
-                sni: server_name.unwrap_or_default(),
-            }),
+            http: Some(http_request(call, exchange, authz, body)),
+        }),
+        context_extensions: authz.context.clone().into_iter().collect(),
+        metadata_context: Some(metadata(known, &authz.namespaces)),
+        route_metadata_context: Some(Metadata::default()),
+        tls_session: authz.tells_server_name.then(|| TlsSession {
+            sni: server_name.unwrap_or_default(),
         }),
     };
+    asking(&authz.service, attributes)
+}
+
+/// The question about what has these attributes.
+pub(super) fn asking(service: &Service, attributes: AttributeContext) -> Question {
+    let message = CheckRequest {
+        attributes: Some(attributes),
+    };
     let mut fields = b"te: trailers\r\ncontent-type: application/grpc\r\n".to_vec();
-    fields.extend_from_slice(&authz.service.fields);
+    fields.extend_from_slice(&service.fields);
     Question {
         method: "POST".to_owned(),
         path: METHOD.to_owned(),
         host: None,
         fields,
         body: framed(&message).into(),
+    }
+}
+
+/// Where a connection comes from: who it is by its certificate, which is told as a whole if it `shows`.
+pub(super) fn source(address: SocketAddr, certificate: Option<&Certificate>, shows: bool) -> Peer {
+    let shown = certificate.filter(|_| shows);
+    Peer {
+        certificate: shown.map_or_else(String::new, |shown| pem_in_url(&shown.der)),
+        ..peer(Some(address), certificate)
+    }
+}
+
+/// One end of a connection, and who it is.
+pub(super) fn peer(address: Option<SocketAddr>, certificate: Option<&Certificate>) -> Peer {
+    Peer {
+        address: address.map(self::address),
+        principal: certificate.map_or_else(String::new, principal),
+        ..Peer::default()
     }
 }
 
@@ -141,8 +160,7 @@ fn principal(certificate: &Certificate) -> String {
 }
 
 /// What filters before have found out, as far as the service is to know.
-fn metadata(exchange: &Exchange, authz: &Authz) -> Metadata {
-    let known = exchange.rare.as_deref().map(Rare::metadata);
+pub(super) fn metadata(known: Option<&Known>, namespaces: &[String]) -> Metadata {
     let of = |namespace: &String| {
         let fields: HashMap<_, _> = known?
             .of(namespace)
@@ -151,7 +169,7 @@ fn metadata(exchange: &Exchange, authz: &Authz) -> Metadata {
         (!fields.is_empty()).then(|| (namespace.clone(), Struct { fields }))
     };
     Metadata {
-        filter_metadata: authz.namespaces.iter().filter_map(of).collect(),
+        filter_metadata: namespaces.iter().filter_map(of).collect(),
         ..Metadata::default()
     }
 }

@@ -2,6 +2,7 @@
 
 mod ask;
 mod change;
+mod connection;
 mod grpc;
 mod http;
 
@@ -9,6 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub(crate) use self::ask::{Asked, AuthzView, refuse_unasked, run, tell_of_framing, while_there};
+pub(crate) use self::connection::{ConnectionAuthz, ConnectionAuthzView};
 use crate::exchange::Said;
 use crate::policy::MetadataMatch;
 use crate::snapshot::ValueMatch;
@@ -38,6 +40,8 @@ pub struct Authz {
     pub(crate) allowed: Option<Vec<ValueMatch>>,
     /// `disallowed_headers`.
     pub(crate) disallowed: Vec<ValueMatch>,
+    /// `clear_route_cache`: the route is chosen again where the service changes what it is chosen by.
+    pub(crate) clears_route: bool,
     /// `include_peer_certificate`.
     pub(crate) tells_certificate: bool,
     /// `include_tls_session`.

@@ -11,7 +11,7 @@ use super::known::Known;
 use super::operator::cut;
 use super::value::Kind;
 use crate::hashing::parameter;
-use crate::policy::{Metadata, RBAC};
+use crate::policy::{Metadata, NETWORK_RBAC, RBAC};
 
 /// An operator that few formats have.
 #[derive(Clone, Debug, PartialEq)]
@@ -127,7 +127,8 @@ impl Rare {
 
     /// Whether it tells what rules have decided.
     pub(crate) fn tells_decisions(&self) -> bool {
-        matches!(self, Self::Metadata { filter, .. } if filter == RBAC)
+        let of_rules = [RBAC, NETWORK_RBAC];
+        matches!(self, Self::Metadata { filter, .. } if of_rules.contains(&filter.as_str()))
     }
 
     #[cold]

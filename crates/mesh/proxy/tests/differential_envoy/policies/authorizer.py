@@ -1,8 +1,9 @@
-"""A service of `envoy.service.auth.v3.Authorization` on grpcio: it does what the request's `x-ask` says. Prints its
-port.
+"""A service of `envoy.service.auth.v3.Authorization` on grpcio: it does what the request's `x-ask` says. Connections that
+are no HTTP are allowed to the ports that are its arguments. Prints its port.
 
 Only the fields that it needs are described here; it knows nothing of how the proxy encodes them."""
 
+import sys
 from concurrent import futures
 
 import grpc
@@ -13,7 +14,10 @@ MESSAGES = {
     "HeadersEntry": [("key", 1, TEXT), ("value", 2, TEXT)],
     "HttpRequest": [("method", 2, TEXT), ("headers", 3, "HeadersEntry*"), ("path", 4, TEXT)],
     "Request": [("http", 2, "HttpRequest")],
-    "Attributes": [("request", 4, "Request")],
+    "Socket": [("port", 3, NUMBER)],
+    "Address": [("socket", 1, "Socket")],
+    "Peer": [("address", 1, "Address")],
+    "Attributes": [("destination", 2, "Peer"), ("request", 4, "Request")],
     "CheckRequest": [("attributes", 1, "Attributes")],
     "Header": [("key", 1, TEXT), ("value", 2, TEXT)],
     "Option": [("header", 1, "Header")],
@@ -46,7 +50,15 @@ CLASSES = classes()
 Response, Option, Header = (CLASSES[name] for name in ("CheckResponse", "Option", "Header"))
 
 
+ALLOWED = {int(port) for port in sys.argv[1:]}
+
+
 def check(request, context):
+    if not request.attributes.request.HasField("http"):
+        response = Response()
+        if request.attributes.destination.address.socket.port not in ALLOWED:
+            response.status.code = 7
+        return response
     http = request.attributes.request.http
     headers = {entry.key: entry.value for entry in http.headers}
     option = lambda key, value: Option(header=Header(key=key, value=value))

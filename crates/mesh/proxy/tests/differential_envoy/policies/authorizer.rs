@@ -363,6 +363,7 @@ async fn over_http(mut stream: tokio::net::TcpStream, asked: Asked) {
         let text = match ask.as_str() {
             "allow" => answer("200 OK", "", ""),
             "edits" => answer("200 OK", edits, "ignored"),
+            "adds" => answer("200 OK", "x-auth-other: no\r\n", ""),
             "deny" => answer("403 Forbidden", "", ""),
             "deny-as" => answer(
                 "401 Unauthorized",

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::rbac::{allow_whom, anything, enforced, exact, header, who};
 use super::{Filters, filter};
 use crate::filters::share;
+use crate::xds_support::resources::path_prefix;
 use envoy_types::pb::envoy::config::core::v3::grpc_service::{EnvoyGrpc, TargetSpecifier};
 use envoy_types::pb::envoy::config::core::v3::http_uri::HttpUpstreamType;
 use envoy_types::pb::envoy::config::core::v3::{
@@ -13,6 +14,11 @@ use envoy_types::pb::envoy::config::core::v3::{
 use envoy_types::pb::envoy::config::rbac::v3::principal::Identifier;
 use envoy_types::pb::envoy::config::rbac::v3::rbac::Action;
 use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
+use envoy_types::pb::envoy::config::route::v3::query_parameter_matcher::QueryParameterMatchSpecifier;
+use envoy_types::pb::envoy::config::route::v3::route::Action as RouteAction;
+use envoy_types::pb::envoy::config::route::v3::{
+    DirectResponseAction, HeaderMatcher, QueryParameterMatcher, Route, RouteMatch,
+};
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ext_authz::Services;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::ext_authz_per_route::Override;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::{
@@ -79,6 +85,13 @@ fn asking(services: Option<Services>) -> ExtAuthz {
         services,
         transport_api_version: ApiVersion::V3.into(),
         ..ExtAuthz::default()
+    }
+}
+
+fn moving(asking: ExtAuthz) -> ExtAuthz {
+    ExtAuthz {
+        clear_route_cache: true,
+        ..asking
     }
 }
 
@@ -240,6 +253,27 @@ pub(super) fn filters() -> Vec<(&'static str, Filters)> {
                 ..asking(http(100, |_| ()))
             }),
         ),
+        ("grpc-moves", one(moving(asking(grpc("ask-grpc", LONG))))),
+        (
+            "http-moves",
+            one(moving(ExtAuthz {
+                allowed_headers: names(&["x-ask"]),
+                ..asking(http(LONG, telling))
+            })),
+        ),
+        // What is only added leads nowhere else.
+        (
+            "http-adds",
+            one(moving(ExtAuthz {
+                allowed_headers: names(&["x-ask"]),
+                ..asking(http(LONG, |service| {
+                    service.authorization_response = Some(AuthorizationResponse {
+                        allowed_upstream_headers_to_append: names(&["x-auth-other"]),
+                        ..AuthorizationResponse::default()
+                    });
+                }))
+            })),
+        ),
         (
             "off",
             one(ExtAuthz {
@@ -296,6 +330,44 @@ pub(crate) fn by_route() -> Vec<(&'static str, Any)> {
     ]
 }
 
+/// Routes that requests get only by what the service changes about them.
+pub(crate) fn by_changes() -> Vec<Route> {
+    let answering = |status, condition| Route {
+        r#match: Some(condition),
+        action: Some(RouteAction::DirectResponse(DirectResponseAction {
+            status,
+            ..DirectResponseAction::default()
+        })),
+        ..Route::default()
+    };
+    let text = |text: &str| StringMatcher {
+        match_pattern: Some(MatchPattern::Exact(text.to_owned())),
+        ..StringMatcher::default()
+    };
+    let by_header = |name: &str, value: &str| RouteMatch {
+        headers: vec![HeaderMatcher {
+            name: name.to_owned(),
+            header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(text(value))),
+            ..HeaderMatcher::default()
+        }],
+        ..path_prefix("/ok")
+    };
+    let by_query = RouteMatch {
+        query_parameters: vec![QueryParameterMatcher {
+            name: "user".to_owned(),
+            query_parameter_match_specifier: Some(QueryParameterMatchSpecifier::StringMatch(text(
+                "alice",
+            ))),
+        }],
+        ..path_prefix("/ok")
+    };
+    vec![
+        answering(296, by_header("x-auth-other", "no")),
+        answering(298, by_header("x-auth-over", "other")),
+        answering(299, by_query),
+    ]
+}
+
 /// The requests, by name; `ASK` is what the service is to do.
 pub(super) fn requests() -> Vec<(&'static str, String)> {
     let get = |path: &str, fields: &str| {
@@ -319,6 +391,7 @@ pub(super) fn requests() -> Vec<(&'static str, String)> {
     .collect();
     all.extend([
         ("edits", get("/ok", edits)),
+        ("adds", get("/ok", "x-ask: adds\r\n")),
         ("bob", get("/ok", "x-ask: deny\r\nx-user: bob\r\n")),
         ("no-route", get("/none", "x-ask: deny\r\n")),
         ("unasked", get("/ok/unasked", "x-ask: deny\r\n")),
@@ -353,7 +426,7 @@ pub(super) fn requests() -> Vec<(&'static str, String)> {
 
 /// What only services of one kind can do is not asked of the other.
 pub(super) fn is_told_apart(filter: &str, ask: &str) -> bool {
-    let of_http = ["created", "nonsense", "half", "close"];
+    let of_http = ["adds", "created", "nonsense", "half", "close"];
     let of_grpc = ["bare", "query", "metadata", "fail"];
     let is_slow = ["slow", "half"].contains(&ask);
     let waits = ["grpc-open", "grpc-slow", "http-slow", "http-open"].contains(&filter);

@@ -203,6 +203,7 @@ fn snapshot(
         Resource::new(*name, &listener)
     });
     let mut routes = jwt::by_claim();
+    routes.extend(authz::by_changes());
     for (path, name, wanted) in by_route() {
         let mut route = a_route(path_prefix(path), to_cluster("origin"));
         route.typed_per_filter_config = [(name.to_owned(), wanted)].into();
@@ -655,6 +656,10 @@ async fn services_are_asked_as_by_envoy() {
     }
     assert!(differing.is_empty(), "{differing:#?}");
     assert!(outcomes.len() > 5, "{outcomes:?}");
+    // Where the service leads requests elsewhere.
+    for (status, count) in [(296, 1), (298, 2), (299, 1)] {
+        assert_eq!(outcomes[&format!("answer {status}")], count, "{outcomes:?}");
+    }
     pair.log_alike(count).await;
     let [our_counts, envoys_counts] = pair.counts("ext_authz").await;
     assert_eq!(our_counts, envoys_counts, "ours, and Envoy's");
