@@ -82,6 +82,20 @@ fn the_line_that_decides_is_named_in_every_form_of_rules() {
             "ALLOW_ANY in `outboundTrafficPolicy` of the mesh configuration",
         ),
         (
+            "GET a.wild.example/",
+            "shop",
+            0,
+            &[],
+            "the host that it names, as the proxy finds it",
+        ),
+        (
+            "https://a.wild.example/",
+            "shop",
+            0,
+            &[],
+            "the host that it names, as the proxy finds it",
+        ),
+        (
             "GET store.example:8080/",
             "edge",
             0,
@@ -161,6 +175,26 @@ fn the_line_that_decides_is_named_in_every_form_of_rules() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn who_answers_for_a_service_is_told() {
+    let directory = directory();
+    for (service, endpoints) in [
+        (
+            "*.wild.example",
+            "the hosts that requests name, which proxies look up",
+        ),
+        (
+            "store.default.svc.cluster.local",
+            "10.0.0.1:80 store-v1.default",
+        ),
+    ] {
+        let said = printed(directory.path(), &["describe", service, "--dir", "mesh"]);
+        let line = said.lines().find(|line| line.contains("endpoints"));
+        let line = line.unwrap_or_else(|| panic!("{said}"));
+        assert!(line.ends_with(endpoints), "{said}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod rules;
 use std::fmt::Write as _;
 
 use periplus_control::{Described, Entry, Index, Problem, Service, Workload};
-use periplus_resources::{Host, Labels, Meta, RequestAuthentication};
+use periplus_resources::{Host, Labels, Meta, RequestAuthentication, Resolution};
 use serde::Serialize;
 
 use super::authz::{Listed, mode, policies};
@@ -51,6 +51,9 @@ struct ServiceText {
     source: String,
     ports: Vec<String>,
     endpoints: Vec<String>,
+    /// Who answers if there are none.
+    #[serde(skip)]
+    nobody: &'static str,
     destination_rules: Vec<String>,
     subsets: Vec<String>,
     routes: Vec<String>,
@@ -177,6 +180,12 @@ fn service_text(index: &Index, service: &Service) -> ServiceText {
             })
             .collect(),
         endpoints: endpoints(index, service),
+        nobody: match service.spec.resolution {
+            Resolution::Static => "none: requests get 503",
+            Resolution::Dns | Resolution::DnsRoundRobin => "its name, which proxies look up",
+            Resolution::OfClient => "those that clients connect to",
+            Resolution::DynamicDns => "the hosts that requests name, which proxies look up",
+        },
         destination_rules: covering.map(|rule| at(&rule.meta)).collect(),
         subsets: subsets.collect(),
         routes: rules::routes(index, service),
@@ -285,7 +294,7 @@ impl Description {
             list("written in", &one(&service.source));
             list("ports", &service.ports);
             match service.endpoints.is_empty() {
-                true => list("endpoints", &one("none: requests get 503")),
+                true => list("endpoints", &one(service.nobody)),
                 false => list("endpoints", &service.endpoints),
             }
             list("DestinationRule", &service.destination_rules);

@@ -46,8 +46,10 @@ impl Scene {
                 let one = self.endpoint(from, (endpoint.address, is_secured), behind)?;
                 destination.endpoints.push(one);
             }
-            destination.is_elsewhere =
-                cluster.endpoints.is_empty() && cluster.original_destination.is_some();
+            let elsewhere = cluster.original_destination.as_ref();
+            let elsewhere = elsewhere.filter(|_| cluster.endpoints.is_empty());
+            destination.is_elsewhere = elsewhere.is_some();
+            destination.is_looked_up = elsewhere.is_some_and(|options| options.is_by_name);
             destinations.push(destination);
         }
         Ok(destinations)

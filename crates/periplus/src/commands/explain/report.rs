@@ -82,8 +82,10 @@ pub(super) struct Destination {
     pub(super) percent: f64,
     /// There is no such cluster.
     pub(super) is_missing: bool,
-    /// It goes where its client wanted to go.
+    /// It goes where its client wanted to go, or to the host that its request names.
     pub(super) is_elsewhere: bool,
+    /// That host, which the proxy looks up.
+    pub(super) is_looked_up: bool,
     pub(super) service: Option<Origin>,
     pub(super) destination_rule: Option<Origin>,
     pub(super) endpoints: Vec<Endpoint>,
@@ -344,6 +346,9 @@ impl Destination {
             self.endpoints.is_empty(),
         ) {
             (true, ..) => style.paint(Tone::Bad, ": there is no such cluster"),
+            (_, true, _) if self.is_looked_up => {
+                ": the host that it names, as the proxy finds it".to_owned()
+            }
             (_, true, _) => ": wherever the client wanted to go".to_owned(),
             (_, _, true) => style.paint(Tone::Bad, ": no workload"),
             _ => String::new(),
