@@ -14,6 +14,9 @@ mod expressions;
 mod filters;
 mod http2;
 mod links;
+mod otel_logs;
+#[path = "../otlp_logs/mod.rs"]
+mod otlp_logs;
 mod outcome;
 mod pair;
 mod policies;
