@@ -599,7 +599,7 @@ fn long_headers_take_no_more_memory_than_there_is_for_spans() {
     const REQUESTS: u64 = 100;
     const MOST_BYTES: usize = 1024 * 1024;
     let agent = "x".repeat(50_000);
-    // Their reports may take longer than this test.
+    // Reports of spans may take longer than this test, and those of records come again for as long.
     for kind in [ZipkinJson, ZipkinProto, LogsHttp, LogsGrpc] {
         let collector = Collector::start(kind, Does::Hang);
         let mesh = proxy(kind, Does::Hang, &collector, |config| {

@@ -1,8 +1,6 @@
 //! OTLP's requests with records of logs (`logs_service.proto`, `logs.proto`), as a collector reads them.
 
-use envoy_types::pb::opentelemetry::proto::common::v1::{
-    AnyValue, InstrumentationScope, KeyValue,
-};
+use envoy_types::pb::opentelemetry::proto::common::v1::{AnyValue, InstrumentationScope, KeyValue};
 use prost::Message;
 
 #[derive(Clone, PartialEq, Message)]
