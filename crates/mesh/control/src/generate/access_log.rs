@@ -264,9 +264,8 @@ fn text_format(mut text: String) -> Inline {
 
 pub(super) fn default_text() -> String {
     let pieces = DEFAULT.iter();
-    pieces
-        .map(|(_, operator, around)| around.replace('*', operator))
-        .collect()
+    let pieces = pieces.map(|(_, operator, around)| around.replace('*', operator));
+    pieces.chain(["\n".to_owned()]).collect()
 }
 
 fn default_json() -> JsonObject {

@@ -171,3 +171,174 @@ fn value(given: AnyValue, depth: usize, at: &At<'_>) -> Result<Value, Refused> {
         _ => Err(at.refuse("only texts, lists and lists of keys with values are supported")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use envoy_types::pb::envoy::config::core::v3::grpc_service::{EnvoyGrpc, TargetSpecifier};
+    use envoy_types::pb::envoy::config::core::v3::{GrpcService, HttpService};
+    use envoy_types::pb::google::protobuf::{self, UInt32Value};
+    use envoy_types::pb::opentelemetry::proto::common::v1::{ArrayValue, KeyValueList};
+
+    use super::*;
+
+    fn any(value: Given) -> Option<AnyValue> {
+        Some(AnyValue { value: Some(value) })
+    }
+
+    fn service() -> Option<GrpcService> {
+        Some(GrpcService {
+            target_specifier: Some(TargetSpecifier::EnvoyGrpc(EnvoyGrpc {
+                cluster_name: "logs".to_owned(),
+                ..EnvoyGrpc::default()
+            })),
+            ..GrpcService::default()
+        })
+    }
+
+    fn list(key: &str, value: Option<AnyValue>) -> Option<KeyValueList> {
+        let key = key.to_owned();
+        let values = vec![KeyValue {
+            key,
+            value,
+            ..KeyValue::default()
+        }];
+        Some(KeyValueList { values })
+    }
+
+    fn common() -> CommonGrpcAccessLogConfig {
+        CommonGrpcAccessLogConfig {
+            log_name: "older".to_owned(),
+            grpc_service: service(),
+            transport_api_version: ApiVersion::V3.into(),
+            buffer_flush_interval: Some(protobuf::Duration {
+                seconds: 3,
+                nanos: 0,
+            }),
+            buffer_size_bytes: Some(UInt32Value { value: 7 }),
+            ..CommonGrpcAccessLogConfig::default()
+        }
+    }
+
+    #[test]
+    fn the_older_form_says_the_same_and_less() {
+        let mut config = OpenTelemetryAccessLogConfig {
+            common_config: Some(common()),
+            stat_prefix: "p".to_owned(),
+            resource_attributes: list("team", any(Given::StringValue("shop".to_owned()))),
+            ..OpenTelemetryAccessLogConfig::default()
+        };
+        let mut expected = LogCollector {
+            cluster: "logs".to_owned(),
+            host: "logs".to_owned(),
+            path: EXPORT.to_owned(),
+            timeout: Duration::from_secs(10),
+            is_grpc: true,
+            fields: Vec::new(),
+            log_name: Some("older".to_owned()),
+            resource: vec![("team".to_owned(), b"\x0a\x04shop".to_vec())],
+            stat_prefix: "p".to_owned(),
+            flush_after: Duration::from_secs(3),
+            flush_bytes: 7,
+        };
+        let (collector, record) = compile(config.clone(), &At::ROOT).expect("accepted");
+        assert_eq!(collector, expected);
+        let nothing = Record {
+            body: None,
+            attributes: Vec::new(),
+            tags: Vec::new(),
+        };
+        assert_eq!(record, nothing);
+
+        config.log_name = "newer".to_owned();
+        config.buffer_size_bytes = Some(UInt32Value { value: 0 });
+        config.disable_builtin_labels = true;
+        expected.flush_bytes = 0;
+        expected.log_name = None;
+        let (collector, _) = compile(config, &At::ROOT).expect("accepted");
+        assert_eq!(collector, expected);
+    }
+
+    #[test]
+    fn what_cannot_be_reported_is_refused_by_field() {
+        type Change = fn(&mut OpenTelemetryAccessLogConfig);
+        let cases: [(Change, &str); 10] = [
+            (
+                |config| config.grpc_service = None,
+                "http_service or grpc_service must be given",
+            ),
+            (
+                |config| config.http_service = Some(HttpService::default()),
+                "http_service and grpc_service exclude each other",
+            ),
+            (
+                |config| config.common_config = Some(common()),
+                "common_config.grpc_service: it excludes the grpc_service and the http_service beside common_config",
+            ),
+            (
+                |config| {
+                    config.common_config = Some(CommonGrpcAccessLogConfig {
+                        transport_api_version: ApiVersion::V2.into(),
+                        ..CommonGrpcAccessLogConfig::default()
+                    });
+                },
+                "common_config.transport_api_version: is not supported",
+            ),
+            (
+                |config| config.body = any(Given::BoolValue(true)),
+                "body: only texts, lists and lists of keys with values are supported",
+            ),
+            (
+                |config| config.attributes = list("a", None),
+                "attributes.values[0].value: only texts, lists and lists of keys with values are supported",
+            ),
+            (
+                |config| {
+                    let values = vec![AnyValue {
+                        value: Some(Given::StringValue("%NOPE%".to_owned())),
+                    }];
+                    config.body = any(Given::ArrayValue(ArrayValue { values }));
+                },
+                "body.array_value.values[0].string_value: %NOPE% is not supported",
+            ),
+            (
+                |config| config.resource_detectors.push(Default::default()),
+                "resource_detectors[0].typed_config: it must be given",
+            ),
+            (
+                |config| config.custom_tags.push(Default::default()),
+                "custom_tags[0].tag: it must not be empty",
+            ),
+            (
+                |config| config.formatters.push(Default::default()),
+                "formatters: is not supported",
+            ),
+        ];
+        for (change, expected) in cases {
+            let mut config = OpenTelemetryAccessLogConfig {
+                grpc_service: service(),
+                ..OpenTelemetryAccessLogConfig::default()
+            };
+            change(&mut config);
+            let refused = compile(config, &At::ROOT).expect_err("refused");
+            assert_eq!(refused.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn values_lie_within_each_other_only_so_deep() {
+        let nested = |depth| {
+            let mut value = Given::StringValue("a".to_owned());
+            for _ in 1..depth {
+                let values = vec![AnyValue { value: Some(value) }];
+                value = Given::ArrayValue(ArrayValue { values });
+            }
+            OpenTelemetryAccessLogConfig {
+                grpc_service: service(),
+                body: any(value),
+                ..OpenTelemetryAccessLogConfig::default()
+            }
+        };
+        assert!(compile(nested(MOST_DEPTH), &At::ROOT).is_ok());
+        assert!(compile(nested(MOST_DEPTH + 1), &At::ROOT).is_err());
+    }
+}

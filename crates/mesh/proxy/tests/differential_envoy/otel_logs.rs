@@ -436,8 +436,8 @@ async fn drive(at: &BTreeMap<&'static str, SocketAddr>) {
             } else {
                 ""
             };
-            let trace = format!("traceparent: 00-{TRACE}-b7ad6b7169203331-01\r\n");
-            for trace in [&trace, ""] {
+            let trace = |flags| format!("traceparent: 00-{TRACE}-b7ad6b7169203331-{flags}\r\n");
+            for trace in [&trace("01"), &trace("00"), ""] {
                 let request = format!("{request}{trace}connection: close\r\n\r\n{body}");
                 exchange(at[listener], &request).await.expect("an answer");
             }
@@ -491,7 +491,7 @@ async fn records_for_collectors_are_those_of_envoy() {
     }
     // Two of each request and of the connection; two of the five kinds of requests fail, and the connection has no
     // status.
-    let (requests, failed) = (2 * 5 * 2, 2 * 2 * 2);
+    let (requests, failed) = (2 * 5 * 3, 2 * 2 * 3);
     let all = |side: &Side| {
         let own = side.at.iter();
         let own = own.map(|(name, address)| (address.port(), *name));
