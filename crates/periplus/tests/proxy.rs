@@ -18,14 +18,17 @@ mod secure_gateway;
 mod support;
 mod tutorial;
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Lines, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use backend::Serve;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use support::{Answer, Program, free_base, is_free, patiently, request};
@@ -107,20 +110,7 @@ fn requests_that_do_not_finish_are_not_waited_for() {
 fn spans_go_over_otlp_to_where_the_mesh_configuration_says() {
     let serve = Serve::start();
     let collector = serve.addresses["OTLP over HTTP"].port();
-    let services = format!(
-        "---
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {{name: collector}}
-spec:
-  hosts: [collector.default.svc.cluster.local]
-  location: MESH_EXTERNAL
-  resolution: STATIC
-  ports: [{{number: 4318, name: http, protocol: HTTP, targetPort: {collector}}}]
-  endpoints: [{{address: 127.0.0.1}}]
-"
-    );
-    let mut mesh = Mesh::start(&services, &[]);
+    let mut mesh = Mesh::start(&spans_to(collector), &[]);
     let client = mesh.ask();
     mesh.origin.asked.recv().unwrap().send(()).unwrap();
     assert_eq!(client.join().unwrap().status, 200);
@@ -154,6 +144,168 @@ spec:
     assert_eq!(found["data"].as_array().unwrap().len(), 2, "{found:#}");
 }
 
+/// Spans go to a collector at this port.
+fn spans_to(collector: u16) -> String {
+    format!(
+        "---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: collector}}
+spec:
+  hosts: [collector.default.svc.cluster.local]
+  location: MESH_EXTERNAL
+  resolution: STATIC
+  ports: [{{number: 4318, name: http, protocol: HTTP, targetPort: {collector}}}]
+  endpoints: [{{address: 127.0.0.1}}]
+"
+    )
+}
+
+/// A collector of logs on gRPC's own server; none, and a notice, where the clients are not installed. In CI they must be.
+struct LogCollector {
+    process: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    port: u16,
+}
+
+impl LogCollector {
+    fn start() -> Option<Self> {
+        let Some(clients) = std::env::var_os("PERIPLUS_CLIENTS").map(PathBuf::from) else {
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "PERIPLUS_CLIENTS is not set; run the tests with: cargo xtask test"
+            );
+            eprintln!("not tried with gRPC's own server: run the tests with: cargo xtask test");
+            return None;
+        };
+        let script = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut process = Command::new(clients.join("python/bin/python"))
+            .arg(script.join("tests/clients/python/logs_collector.py"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let port = lines.next().unwrap().unwrap().parse().unwrap();
+        Some(Self {
+            process,
+            lines,
+            port,
+        })
+    }
+
+    /// The next record; the collector ends by itself if none comes.
+    fn next(&mut self) -> Value {
+        let line = self.lines.next().expect("a record").unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+}
+
+impl Drop for LogCollector {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The mesh's own namespace has all access logs go to a collector at this port.
+fn logs_to(collector: u16) -> String {
+    format!(
+        "---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: logs}}
+spec:
+  hosts: [logs.default.svc.cluster.local]
+  location: MESH_EXTERNAL
+  resolution: STATIC
+  ports: [{{number: 4317, name: grpc, targetPort: {collector}}}]
+  endpoints: [{{address: 127.0.0.1}}]
+---
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {{name: logs, namespace: istio-system}}
+spec: {{accessLogging: [{{providers: [{{name: otel}}]}}]}}
+"
+    )
+}
+
+#[test]
+fn access_logs_go_over_otlp_to_where_a_telemetry_says() {
+    let Some(mut collector) = LogCollector::start() else {
+        return;
+    };
+    let serve = Serve::start();
+    let spans = spans_to(serve.addresses["OTLP over HTTP"].port());
+    let mut mesh = Mesh::start(&(spans + &logs_to(collector.port)), &[]);
+    let client = mesh.ask();
+    mesh.origin.asked.recv().unwrap().send(()).unwrap();
+    assert_eq!(client.join().unwrap().status, 200);
+    let told = collector.next();
+    assert_eq!(told["resource"], json!({}), "{told:#}");
+    let record = &told["record"];
+    assert_eq!(
+        record["body"],
+        json!({"stringValue": "GET origin 200 outbound|80||origin.default.svc.cluster.local"})
+    );
+    let labels = json!([
+        {"key": "bytes", "value": {"stringValue": "4"}},
+        {"key": "none", "value": {"stringValue": "-"}},
+    ]);
+    assert_eq!(record["attributes"], labels);
+    // As the span of the same request has them.
+    let ui = serve.addresses["UI"].port();
+    let trace = patiently("the span", || {
+        let found = support::get_json(ui, "/api/traces?service=shop.default");
+        found["data"].get(0).cloned()
+    });
+    let ids = ["traceId", "spanId"].map(|id| {
+        let bytes = BASE64_STANDARD
+            .decode(record[id].as_str().unwrap())
+            .unwrap();
+        let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
+        digits.collect::<String>()
+    });
+    let of_span =
+        ["traceID", "spanID"].map(|id| trace["spans"][0][id].as_str().unwrap().to_owned());
+    assert_eq!(ids, of_span, "{record:#}");
+    let begun: u128 = record["timeUnixNano"].as_str().unwrap().parse().unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let ago = now.as_nanos().checked_sub(begun).unwrap();
+    assert!(ago < 120_000_000_000, "{ago} ns ago");
+
+    // What it has not reported yet it reports when it ends.
+    let client = mesh.ask();
+    mesh.origin.asked.recv().unwrap().send(()).unwrap();
+    assert_eq!(client.join().unwrap().status, 200);
+    mesh.proxy.signal(Signal::TERM);
+    let (status, said) = mesh.proxy.finish();
+    assert!(status.success(), "{said}");
+    assert_eq!(collector.next()["record"]["body"], record["body"]);
+}
+
+/// The trace backend takes spans only, and says so.
+#[test]
+fn access_logs_that_a_collector_does_not_take_are_lost_and_counted() {
+    let serve = Serve::start();
+    let collector = serve.addresses["OTLP over gRPC"].port();
+    let mesh = Mesh::start(&logs_to(collector), &[]);
+    let client = mesh.ask();
+    mesh.origin.asked.recv().unwrap().send(()).unwrap();
+    assert_eq!(client.join().unwrap().status, 200);
+    let prefix = "access_logs.open_telemetry_access_log.";
+    patiently("the record to be dropped", || {
+        let stats = support::get(mesh.admin, "/stats").body;
+        stats
+            .contains(&format!("{prefix}logs_dropped: 1\n"))
+            .then_some(())
+    });
+    let stats = support::get(mesh.admin, "/stats").body;
+    for count in ["logs_written: 0", "reports_dropped: 1", "reports_failed: 0"] {
+        assert!(stats.contains(&format!("{prefix}{count}\n")), "{stats}");
+    }
+}
+
 fn tag<'a>(span: &'a Value, key: &str) -> &'a Value {
     let tags = span["tags"].as_array().unwrap();
     let tag = tags.iter().find(|tag| tag["key"] == key);
@@ -165,6 +317,7 @@ struct Mesh {
     proxy: Program,
     /// Where requests of the sidecar's application go.
     outbound: u16,
+    admin: u16,
     origin: Origin,
     _control: Program,
     _directory: TempDir,
@@ -208,6 +361,7 @@ impl Mesh {
         Self {
             proxy,
             outbound,
+            admin,
             origin,
             _control: control,
             _directory: directory,
@@ -268,6 +422,13 @@ extensionProviders:
     http:
       path: /v1/traces
       timeout: 5s
+- name: otel
+  envoyOtelAls:
+    service: logs.default.svc.cluster.local
+    port: 4317
+    logFormat:
+      text: '%REQ(:METHOD)% %REQ(:AUTHORITY)% %RESPONSE_CODE% %UPSTREAM_CLUSTER_RAW%'
+      labels: {none: '%REQ(X-NONE)%', bytes: '%BYTES_SENT%'}
 defaultProviders:
   tracing: [otlp]
 defaultConfig:

@@ -97,7 +97,7 @@ pub struct Left {
     pub connections: usize,
     /// Spans that no collector has taken.
     pub spans: u64,
-    /// Lines of access logs that were not written.
+    /// Lines of access logs that were not written, and records of them that no collector has taken.
     pub log_lines: u64,
 }
 
@@ -423,12 +423,16 @@ impl Proxy {
         let end = move || logs.stop(writer, time.max(worker::FLUSH));
         let log_lines = tokio::task::spawn_blocking(end).await.unwrap_or_default();
         let registries = self.workers.iter().map(|worker| &worker.registry);
-        let spans = registries.map(|registry| registry.spans_left());
-        Left {
+        let mut left = Left {
             connections: closed,
-            spans: spans.sum(),
+            spans: 0,
             log_lines,
+        };
+        for [spans, records] in registries.map(|registry| registry.left()) {
+            left.spans += spans;
+            left.log_lines += records;
         }
+        left
     }
 }
 

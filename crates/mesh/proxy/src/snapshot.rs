@@ -87,7 +87,7 @@ pub use self::transport::{ChainTls, EndpointTls, ProxyVersion, Transport};
 pub use crate::policy::authz::{Authz, BodyRule, CheckSettings};
 pub use crate::policy::jwt::Jwt;
 pub use crate::policy::{ConnectionRules, Rbac};
-pub use crate::telemetry::{AccessLog, MetricRules, Peer};
+pub use crate::telemetry::{AccessLog, LogCollector, MetricRules, Peer};
 pub use crate::tls::{ClientTls, ServerTls};
 
 /// One consistent configuration of the whole proxy.

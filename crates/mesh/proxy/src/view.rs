@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::export::Exporter;
+use crate::export::{Exporter, Reported};
 use crate::filter;
 use crate::names::Names;
 use crate::policy::{ConnectionRules, ConnectionRulesView};
@@ -19,7 +19,7 @@ use crate::stats::{
     ExchangeStats, HttpStats, ListenerHttpStats, ListenerStats, Registry, TcpStats, TlsStats,
 };
 use crate::telemetry::istio::{Metrics, RulesView};
-use crate::telemetry::{AccessLog, LogView, Sink, Telemetry};
+use crate::telemetry::{AccessLog, LogView, Outlet, Sink, Telemetry, Way};
 use crate::trace::Tracer;
 use crate::upstream::{ClusterState, Counted};
 use crate::worker::Worker;
@@ -193,17 +193,23 @@ impl View {
     }
 
     /// Whether any listener reports to this exporter.
-    pub(crate) fn uses(&self, exporter: &Rc<Exporter>) -> bool {
-        self.listeners
+    pub(crate) fn reports_to(&self, exporter: &Rc<Exporter>) -> bool {
+        let managers = self
+            .listeners
             .values()
-            .flat_map(|listener| listener.managers())
-            .filter_map(|http| http.tracer.as_ref())
-            .any(|tracer| Rc::ptr_eq(tracer.exporter(), exporter))
+            .flat_map(|listener| listener.managers());
+        let mut tracers = managers.filter_map(|http| http.tracer.as_ref());
+        tracers.any(|tracer| Rc::ptr_eq(tracer.exporter(), exporter))
+            || self.logs().any(|logs| logs.reports_to(exporter))
     }
 
     /// Whether any access log writes to this sink.
     pub(crate) fn writes_to(&self, sink: &Rc<Sink>) -> bool {
-        self.listeners.values().any(|listener| {
+        self.logs().any(|logs| logs.writes_to(sink))
+    }
+
+    fn logs(&self) -> impl Iterator<Item = &LogView> {
+        self.listeners.values().flat_map(|listener| {
             let of_chains = listener
                 .chains
                 .iter()
@@ -211,8 +217,7 @@ impl View {
                     ServiceView::Http(http) => http.telemetry.as_ref().and_then(|it| it.logs()),
                     ServiceView::Tcp(tcp) => tcp.logs.as_ref(),
                 });
-            let mut all = of_chains.chain(listener.logs.as_deref());
-            all.any(|logs| logs.uses(sink))
+            of_chains.chain(listener.logs.as_deref())
         })
     }
 }
@@ -223,9 +228,14 @@ fn metrics(worker: &Worker, direction: Direction) -> Option<Rc<Metrics>> {
     worker.metrics.clone().filter(|_| has_side)
 }
 
-/// Access logs with the places of this worker where their lines wait.
+/// Access logs with the places of this worker where their lines and records wait.
 fn log_view(logs: &[Arc<AccessLog>], worker: &Worker) -> Option<LogView> {
-    LogView::new(logs, |destination| worker.sink(destination))
+    LogView::new(logs, |outlet| match outlet {
+        Outlet::Lines(destination) => Way::Lines(worker.sink(destination)),
+        Outlet::Records(collector) => {
+            Way::Records(worker.exporter(&Reported::Records(collector.clone())))
+        }
+    })
 }
 
 /// The counts of a cluster.

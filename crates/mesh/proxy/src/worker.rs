@@ -28,13 +28,13 @@ use crate::balance::{self, Chance};
 use crate::buffer::{Blocks, Texts};
 use crate::call::Parts;
 use crate::clock::Clock;
-use crate::export::Exporter;
+use crate::export::{Exporter, Reported};
 use crate::http2::Tasks;
 use crate::in_flight::InFlight;
 use crate::listener;
 use crate::overload::{Accounts, Actions, Open, Overload};
 use crate::registry::Connections;
-use crate::snapshot::{Direction, Listener, Node, Snapshot, TokenBucket, TracingProvider};
+use crate::snapshot::{Direction, Listener, Node, Snapshot, TokenBucket};
 use crate::stats::Registry;
 use crate::telemetry::istio::{Metrics, bounds_of, greeting};
 use crate::telemetry::{Destination, Logs, Sink};
@@ -146,7 +146,7 @@ pub(crate) struct Worker {
     /// Of calls that have ended.
     pub(crate) parts: RefCell<Vec<Parts>>,
     random: RefCell<fastrand::Rng>,
-    exporters: RefCell<Vec<(TracingProvider, Rc<Exporter>)>>,
+    exporters: RefCell<Vec<(Reported, Rc<Exporter>)>>,
     /// Those that the configuration no longer has, as long as they have something to send.
     closed_exporters: RefCell<Vec<Weak<Exporter>>>,
     logs: Arc<Logs>,
@@ -439,7 +439,7 @@ impl Worker {
         let mut closed = self.closed_exporters.borrow_mut();
         closed.retain(|exporter| exporter.strong_count() > 0);
         self.exporters.borrow_mut().retain(|(_, exporter)| {
-            let used = view.uses(exporter);
+            let used = view.reports_to(exporter);
             if !used {
                 exporter.close();
                 closed.push(Rc::downgrade(exporter));
@@ -470,13 +470,13 @@ impl Worker {
     }
 
     /// The exporter for a provider: one per worker, however many listeners report to it.
-    pub(crate) fn exporter(&self, provider: &TracingProvider) -> Rc<Exporter> {
+    pub(crate) fn exporter(&self, reported: &Reported) -> Rc<Exporter> {
         let mut exporters = self.exporters.borrow_mut();
-        if let Some((_, exporter)) = exporters.iter().find(|(known, _)| known == provider) {
+        if let Some((_, exporter)) = exporters.iter().find(|(known, _)| known == reported) {
             return exporter.clone();
         }
-        let exporter = Exporter::new(provider, self);
-        exporters.push((provider.clone(), exporter.clone()));
+        let exporter = Exporter::new(reported, self);
+        exporters.push((reported.clone(), exporter.clone()));
         exporter
     }
 

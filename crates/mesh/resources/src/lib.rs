@@ -69,9 +69,9 @@ pub use load_balancer::{HashKey, HashTable, LoadBalancer, LoadBalancing, Warmup}
 pub use locality::{Locality, LocalityBalancing, LocalityKind};
 pub use mesh_config::{
     AccessLog, AccessLogFormat, Authorizer, Bucket, CheckedBody, ExportDefaults, ExtensionProvider,
-    HttpAuthorizer, LimitProvider, LocalLimit, LogProvider, MeshConfig, PathNormalization,
-    ProviderKind, ProxyConfig, ProxyTracing, QuotaAction, QuotaLimit, QuotaProvider, TagSource,
-    TraceContext,
+    HttpAuthorizer, LimitProvider, LocalLimit, LogProvider, MeshConfig, OpenTelemetryLog,
+    PathNormalization, ProvidedLog, ProviderKind, ProxyConfig, ProxyTracing, QuotaAction,
+    QuotaLimit, QuotaProvider, TagSource, TraceContext,
 };
 pub use meta::{ExportTo, Labels, Meta, Source};
 pub use outlier_detection::OutlierDetection;

@@ -16,8 +16,9 @@ use periplus_cel::Expression;
 use periplus_resources::{AccessLog as FileLogSpec, AccessLogFormat, LogFilter, StatusFilter};
 use prost::{Message, Name as _};
 
+use super::otel_log;
 use super::proto::any;
-use crate::index::{Index, Side};
+use crate::index::{Index, Log, Side};
 use crate::proxy::Proxy;
 
 /// Istio's default, piece by piece: the key in JSON, the operator, and what stands around it in text.
@@ -71,7 +72,21 @@ const DEFAULT: [(&str, &str, &str); 24] = [
 /// The logs of a side of a proxy.
 pub(super) fn access_logs(index: &Index, proxy: &Proxy, side: Side) -> Vec<AccessLog> {
     let logs = index.logs_of(proxy, side).into_iter();
-    logs.map(|(log, filter)| file_log(log, filter)).collect()
+    let made = logs.map(|(log, filter)| {
+        let (name, config) = match log {
+            Log::File(log) => ("envoy.access_loggers.file", file_log(log)),
+            Log::OpenTelemetry(log) => {
+                let config = any(&otel_log::config(log));
+                ("envoy.access_loggers.open_telemetry", config)
+            }
+        };
+        AccessLog {
+            name: name.to_owned(),
+            filter: filter.map(filter_of),
+            config_type: Some(access_log::ConfigType::TypedConfig(config)),
+        }
+    });
+    made.collect()
 }
 
 /// The same of a listener, as in Istio: of connections that no filter chain takes, which nothing else tells of, such as
@@ -101,7 +116,7 @@ fn without_chain(filter: Option<AccessLogFilter>) -> AccessLogFilter {
     }
 }
 
-fn file_log(log: &FileLogSpec, filter: Option<&LogFilter>) -> AccessLog {
+fn file_log(log: &FileLogSpec) -> Any {
     let (text, json) = match &log.format {
         AccessLogFormat::Text(text) => (
             Some(text_format(text.clone().unwrap_or_else(default_text))),
@@ -122,16 +137,16 @@ fn file_log(log: &FileLogSpec, filter: Option<&LogFilter>) -> AccessLog {
             text,
         }),
     };
-    AccessLog {
-        name: "envoy.access_loggers.file".to_owned(),
-        filter: filter.map(|filter| match filter {
-            LogFilter::Status(status) => status_filter(*status),
-            LogFilter::Expression(expression) => expression_filter(expression),
-        }),
-        config_type: Some(access_log::ConfigType::TypedConfig(Any {
-            type_url: EnvoyFileLog::type_url(),
-            value: config.encode_to_vec(),
-        })),
+    Any {
+        type_url: EnvoyFileLog::type_url(),
+        value: config.encode_to_vec(),
+    }
+}
+
+fn filter_of(filter: &LogFilter) -> AccessLogFilter {
+    match filter {
+        LogFilter::Status(status) => status_filter(*status),
+        LogFilter::Expression(expression) => expression_filter(expression),
     }
 }
 
@@ -247,11 +262,10 @@ fn text_format(mut text: String) -> Inline {
     }
 }
 
-fn default_text() -> String {
+pub(super) fn default_text() -> String {
     let pieces = DEFAULT.iter();
-    pieces
-        .map(|(_, operator, around)| around.replace('*', operator))
-        .collect()
+    let pieces = pieces.map(|(_, operator, around)| around.replace('*', operator));
+    pieces.chain(["\n".to_owned()]).collect()
 }
 
 fn default_json() -> JsonObject {

@@ -28,6 +28,7 @@ mod mutual_tls;
 mod name_table;
 mod order;
 mod origination;
+mod otel_log;
 mod outbound;
 mod policy;
 mod proto;
@@ -54,7 +55,7 @@ use periplus_xds::type_url;
 
 use self::cluster::Clusters;
 pub(crate) use self::name_table::name_table;
-use crate::index::{Index, Side};
+use crate::index::{Index, Log, Side};
 use crate::proxy::{Proxy, Role};
 
 /// All resources of one proxy.
@@ -158,10 +159,15 @@ fn clusters_of<'a>(index: &'a Index, proxy: &'a Proxy) -> Clusters<'a> {
             }
         }
     }
-    // Spans must arrive whatever the proxy may reach otherwise.
+    // Spans and records must arrive whatever the proxy may reach otherwise.
     for side in [Side::Client, Side::Server] {
         if let Some(traced) = index.tracing_of(proxy, side) {
             clusters.add(&traced.provider.service);
+        }
+        for (log, _) in index.logs_of(proxy, side) {
+            if let Log::OpenTelemetry(log) = log {
+                clusters.add(&log.service);
+            }
         }
     }
     for host in authentication::services(index, proxy) {

@@ -332,17 +332,7 @@ fn check_provider(index: &Index, provider: &ExtensionProvider, problems: &mut Ve
         }
         return;
     }
-    let names = index.services().map(|service| service.host.as_str());
-    let (what, hint) = match service {
-        Some(_) => (
-            format!("service `{host}` has no port {}", provider.port),
-            String::new(),
-        ),
-        None => (
-            format!("there is no service `{host}`"),
-            did_you_mean(host.as_str(), names),
-        ),
-    };
+    let (what, hint) = missing(index, host, provider.port);
     let message = format!(
         "{what}: provider `{}` cannot be reached and nothing is traced; describe the collector by a \
          ServiceEntry{hint}",
@@ -350,4 +340,19 @@ fn check_provider(index: &Index, provider: &ExtensionProvider, problems: &mut Ve
     );
     let of_users = index.problems_of(provider, &message).into_iter();
     problems.extend(of_users.map(|problem| problem.code(code::TRACING_UNREACHABLE)));
+}
+
+/// Why there is no such port, and what else may have been meant.
+pub(super) fn missing(index: &Index, host: &Host, port: u16) -> (String, String) {
+    match index.service(host) {
+        Some(_) => (
+            format!("service `{host}` has no port {port}"),
+            String::new(),
+        ),
+        None => {
+            let names = index.services().map(|service| service.host.as_str());
+            let hint = did_you_mean(host.as_str(), names);
+            (format!("there is no service `{host}`"), hint)
+        }
+    }
 }

@@ -214,6 +214,12 @@ pub(crate) const TRACING_REFUSED: Code = Code::new(
     "the collector of a tracing provider takes no connection: spans are lost",
 );
 
+pub(super) const LOGS_UNREACHABLE: Code = Code::new(
+    "PER0207",
+    "LoggingProviderUnreachable",
+    "access logs go to a service or port that does not exist, or is none of gRPC: they are lost",
+);
+
 /// All of them.
 pub const CODES: &[Code] = &[
     NOT_FOUND,
@@ -257,4 +263,5 @@ pub const CODES: &[Code] = &[
     MIXED_CONTEXTS,
     SAMPLED_ROUTE_UNKNOWN,
     TRACING_REFUSED,
+    LOGS_UNREACHABLE,
 ];

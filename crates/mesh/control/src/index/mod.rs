@@ -50,7 +50,7 @@ pub use self::service::Service;
 use self::service::TRAFFIC_DISTRIBUTION;
 pub(crate) use self::service::{MACHINE, Session};
 use self::services::Services;
-pub(crate) use self::telemetry::{Side, Traced};
+pub(crate) use self::telemetry::{Log, Side, Traced};
 use self::view::Asked;
 use crate::issuers::Found;
 use crate::proxy::Proxy;

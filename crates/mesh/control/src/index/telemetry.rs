@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use periplus_resources::{
-    AccessLog, At, ExtensionProvider, LogFilter, LoggingRule, Meta, SamplingOf, Source, TagSource,
-    Telemetry, TelemetryMode, did_you_mean,
+    AccessLog, At, ExtensionProvider, LogFilter, LoggingRule, Meta, OpenTelemetryLog, ProvidedLog,
+    SamplingOf, Source, TagSource, Telemetry, TelemetryMode, did_you_mean,
 };
 
 use super::{Entry, Index, Problem, code};
@@ -47,8 +47,15 @@ pub(crate) struct Wanted<'a> {
     pub(crate) tags: BTreeMap<&'a str, Option<&'a String>>,
 }
 
+/// A log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Log<'a> {
+    File(&'a AccessLog),
+    OpenTelemetry(&'a OpenTelemetryLog),
+}
+
 /// A log, and what it is about if not all requests.
-pub(crate) type Logged<'a> = (&'a AccessLog, Option<&'a LogFilter>);
+pub(crate) type Logged<'a> = (Log<'a>, Option<&'a LogFilter>);
 
 impl Index {
     /// The resources for a proxy: that of the mesh, that of its namespace, and those that select its workload.
@@ -261,7 +268,17 @@ impl Index {
         let levels = telemetries.iter().map(|one| &one.access_logging);
         let levels: Vec<_> = levels.filter(|rules| !rules.is_empty()).collect();
         let chosen = choose(&levels, &mesh.default_logging, side).into_iter();
-        let known = chosen.filter_map(|(name, choice)| Some((mesh.log_provider(name)?, choice)));
+        let known = chosen.filter_map(|(name, choice)| {
+            let log = match mesh.log_provider(name)? {
+                ProvidedLog::File(log) => Log::File(log),
+                ProvidedLog::OpenTelemetry(log) => {
+                    // Istio leaves out a log whose collector is not in the mesh; why is told with the problems.
+                    self.service_for(proxy, &log.service)?.port(log.port)?;
+                    Log::OpenTelemetry(log)
+                }
+            };
+            Some((log, choice))
+        });
         let known: Vec<_> = known.collect();
         if known.is_empty() {
             // `accessLogFile`, which rules that name nobody are about too.
@@ -271,7 +288,7 @@ impl Index {
             let log = mesh.access_log.iter();
             let log = log.filter(|_| rule.is_none_or(|rule| !rule.is_disabled));
             return log
-                .map(|log| (log, rule.and_then(|it| it.filter.as_ref())))
+                .map(|log| (Log::File(log), rule.and_then(|it| it.filter.as_ref())))
                 .collect();
         }
         let logged = known.into_iter().filter(|(_, choice)| !choice.is_disabled);

@@ -426,7 +426,7 @@ trustDomain: cluster.local
         .iter()
         .map(|one| one.diagnostic.position.line)
         .collect();
-    assert_eq!(lines, [3, 4, 5, 8, 10, 11, 12, 13], "{found:#?}");
+    assert_eq!(lines, [3, 4, 5, 8, 11, 12, 13], "{found:#?}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::config::core::v3::{TrafficDirection, address, socket
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType;
-use envoy_types::pb::envoy::config::core::v3::{HttpService, Node};
+use envoy_types::pb::envoy::config::core::v3::{ApiVersion, HttpService, Node};
 use envoy_types::pb::envoy::config::core::v3::grpc_service::TargetSpecifier;
 use envoy_types::pb::envoy::config::trace::v3::{OpenTelemetryConfig, ZipkinConfig};
 use envoy_types::pb::envoy::config::trace::v3::tracing::http::ConfigType as TracerConfig;
@@ -17,10 +17,13 @@ use envoy_types::pb::envoy::extensions::access_loggers::file::v3::FileAccessLog;
 use envoy_types::pb::envoy::extensions::access_loggers::filters::cel::v3::ExpressionFilter;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
+use envoy_types::pb::envoy::extensions::access_loggers::open_telemetry::v3::OpenTelemetryAccessLogConfig;
 use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType as HttpConfig;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
-use envoy_types::pb::google::protobuf::Value;
+use envoy_types::pb::google::protobuf::{Any, Value};
+use envoy_types::pb::opentelemetry::proto::common::v1::any_value::Value as AnyKind;
+use envoy_types::pb::opentelemetry::proto::common::v1::{AnyValue, KeyValue, KeyValueList};
 use envoy_types::pb::google::protobuf::value::Kind;
 use prost::{Message, Name as _};
 
@@ -37,6 +40,10 @@ extensionProviders:
   zipkin: {service: nowhere.istio-system.svc.cluster.local, port: 9411}
 - name: errors
   envoyFileAccessLog: {path: /var/log/errors, logFormat: {labels: {code: '%RESPONSE_CODE%'}}, omitEmptyValues: true}
+- name: otel
+  envoyOtelAls: {service: zipkin.istio-system.svc.cluster.local, port: 9411}
+- name: otel-lost
+  envoyOtelAls: {service: nowhere.istio-system.svc.cluster.local, port: 4317}
 - name: prometheus
   prometheus: {}
 defaultProviders: {tracing: [periplus], metrics: [prometheus]}
@@ -86,9 +93,13 @@ fn told(listener: &Listener) -> String {
         let Some(LogType::TypedConfig(any)) = log.config_type else {
             panic!("no file");
         };
-        let file = FileAccessLog::decode(any.value.as_slice())
-            .expect("a file")
-            .path;
+        let file = match any.type_url == OpenTelemetryAccessLogConfig::type_url() {
+            true => open_telemetry(&any).2,
+            false => {
+                let file = FileAccessLog::decode(any.value.as_slice());
+                file.expect("a file").path
+            }
+        };
         let filter = match log.filter.and_then(|filter| filter.filter_specifier) {
             None => String::new(),
             Some(FilterSpecifier::StatusCodeFilter(filter)) => {
@@ -112,6 +123,29 @@ fn told(listener: &Listener) -> String {
         parts.push(format!("{file}{filter}"));
     }
     parts.join("; ")
+}
+
+/// The name of a log of OpenTelemetry's, the whole of it without that and without its collector, and the latter's cluster
+/// and host.
+#[expect(
+    deprecated,
+    reason = "the older form of where a log goes is the one of Istio"
+)]
+fn open_telemetry(any: &Any) -> (String, OpenTelemetryAccessLogConfig, String) {
+    let config = OpenTelemetryAccessLogConfig::decode(any.value.as_slice());
+    let mut config = config.expect("a log of OpenTelemetry's");
+    let mut common = config.common_config.take().expect("what is common");
+    let service = common.grpc_service.take().expect("a service");
+    let Some(TargetSpecifier::EnvoyGrpc(target)) = service.target_specifier else {
+        panic!("{service:?}");
+    };
+    let name = std::mem::take(&mut common.log_name);
+    assert_eq!(common.transport_api_version(), ApiVersion::V3);
+    (
+        name,
+        config,
+        format!("{} as {}", target.cluster_name, target.authority),
+    )
 }
 
 /// What is told at the two sides of a sidecar, and at the gateway.
@@ -238,6 +272,14 @@ fn logs_of_the_mesh_configuration_are_those_that_resources_say_nothing_about() {
             ["; /dev/stderr if `string(response.code) == \"404\"` (texts)"; 3],
         ),
         (&file, "[{providers: [{name: envoy}]}]", [stdout; 3]),
+        (
+            &file,
+            "[{providers: [{name: errors}, {name: otel}], filter: {expression: 'response.code >= 400'}}]",
+            ["; /var/log/errors if Ge 400; outbound|9411||zipkin.istio-system.svc.cluster.local as \
+              zipkin.istio-system.svc.cluster.local if Ge 400"; 3],
+        ),
+        // As in Istio.
+        (&file, "[{providers: [{name: otel-lost}]}]", [stderr; 3]),
         (
             &file,
             "[{providers: [{name: envoy}], disabled: true}]",
@@ -484,6 +526,73 @@ fn connections_are_logged_and_counted_as_requests_are() {
 }
 
 #[test]
+fn access_logs_go_to_collectors_as_istio_has_it() {
+    let named = "
+extensionProviders:
+- name: otel
+  envoyOtelAls: {service: istio-system/zipkin.istio-system.svc.cluster.local, port: 9411, logName: mine, logFormat: {text: a %PROTOCOL%, labels: {b: '%RESPONSE_CODE%', a: x}}}
+defaultProviders: {accessLogging: [otel]}
+";
+    let bare = "
+extensionProviders: [{name: otel, envoyOtelAls: {service: zipkin.istio-system.svc.cluster.local, port: 9411}}]
+defaultProviders: {accessLogging: [otel]}
+";
+    let text = |text: &str| AnyValue {
+        value: Some(AnyKind::StringValue(text.to_owned())),
+    };
+    let label = |key: &str, value: &str| KeyValue {
+        key: key.to_owned(),
+        value: Some(text(value)),
+        ..KeyValue::default()
+    };
+    let labels = KeyValueList {
+        values: vec![label("a", "x"), label("b", "%RESPONSE_CODE%")],
+    };
+    for (mesh, name, body, attributes) in [
+        (named, "mine", "a %PROTOCOL%", Some(labels)),
+        (bare, "otel_envoy_accesslog", ISTIO, None),
+    ] {
+        let index = index_of(&[], "", mesh_config(mesh));
+        let made = made(&index, &sidecar("reviews", "v1"));
+        let logs = manager(&made.listeners[0]).access_log;
+        let [log] = &logs[..] else {
+            panic!("{logs:?}");
+        };
+        assert_eq!(log.name, "envoy.access_loggers.open_telemetry");
+        assert_eq!(log.filter, None);
+        let Some(LogType::TypedConfig(any)) = &log.config_type else {
+            panic!("{log:?}");
+        };
+        let (found, config, collector) = open_telemetry(any);
+        assert_eq!(found, name);
+        assert_eq!(
+            config,
+            OpenTelemetryAccessLogConfig {
+                disable_builtin_labels: true,
+                body: Some(text(body)),
+                attributes,
+                ..OpenTelemetryAccessLogConfig::default()
+            }
+        );
+        let cluster = "outbound|9411||zipkin.istio-system.svc.cluster.local";
+        assert_eq!(
+            collector,
+            format!("{cluster} as zipkin.istio-system.svc.cluster.local")
+        );
+        assert!(made.clusters.iter().any(|one| one.name == cluster));
+    }
+}
+
+/// Istio's default.
+const ISTIO: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" \
+    %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% \
+    \"%UPSTREAM_TRANSPORT_FAILURE_REASON%\" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% \
+    %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \
+    \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\" %UPSTREAM_CLUSTER_RAW% \
+    %UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% \
+    %REQUESTED_SERVER_NAME% %ROUTE_NAME%\n";
+
+#[test]
 fn spans_go_over_grpc_unless_something_else_is_said() {
     let mesh = "
 extensionProviders:
@@ -579,7 +688,7 @@ fn what_istio_passes_over_in_silence_is_told() {
         "default",
         "b",
         "{}",
-        "tracing: [{providers: [{name: lost}]}]",
+        "tracing: [{providers: [{name: lost}]}], accessLogging: [{providers: [{name: otel-lost}, {name: otel}]}]",
     );
     let index = index_of(&[], &resources, mesh_config(MESH));
     let problems = problems(&index);
@@ -588,6 +697,9 @@ fn what_istio_passes_over_in_silence_is_told() {
         "Telemetry default/a: there is no provider of access logs `error` among `extensionProviders`, did you mean",
         "Telemetry default/a is for all of namespace default too: Telemetry default/b has no effect",
         "there is no service `nowhere.istio-system.svc.cluster.local`: provider `lost` cannot be reached",
+        "Telemetry default/b: there is no service `nowhere.istio-system.svc.cluster.local`: provider `otel-lost` cannot be \
+         reached and its access logs are left out",
+        "Telemetry default/b: port 9411 of `zipkin.istio-system.svc.cluster.local` is not one of gRPC",
     ] {
         assert!(
             problems.contains(expected),

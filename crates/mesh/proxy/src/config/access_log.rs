@@ -12,6 +12,7 @@ use envoy_types::pb::envoy::config::core::v3::substitution_format_string::Format
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::FileAccessLog;
 use envoy_types::pb::envoy::extensions::access_loggers::filters::cel::v3::ExpressionFilter;
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::file_access_log::AccessLogFormat;
+use envoy_types::pb::envoy::extensions::access_loggers::open_telemetry::v3::OpenTelemetryAccessLogConfig;
 use envoy_types::pb::envoy::extensions::access_loggers::stream::v3::{
     StderrAccessLog, StdoutAccessLog, stderr_access_log, stdout_access_log,
 };
@@ -23,9 +24,10 @@ use periplus_cel::Expression;
 use prost::Name as _;
 
 use super::check::{At, Refused, decode, ignored, nothing_else, short_type};
-use super::{data, fraction, matcher};
+use super::{data, fraction, matcher, otel_log};
 use crate::flags::Flag;
 use crate::snapshot::AccessLog;
+use crate::telemetry::Outlet;
 use crate::telemetry::log::{
     Comparison, Destination, Filter, Format, Json, Node, Object, Op, Template, is_known_flag,
 };
@@ -54,32 +56,41 @@ fn one(log: pb::AccessLog, at: &At<'_>) -> Result<AccessLog, Refused> {
     };
     let at_config = &at.field("typed_config");
     let kind = short_type(&config.type_url);
-    let (destination, format) = if kind == FileAccessLog::full_name() {
+    let (outlet, format) = if kind == FileAccessLog::full_name() {
         file(decode(&config, at_config)?, at_config)?
     } else if kind == StdoutAccessLog::full_name() {
         let config: StdoutAccessLog = decode(&config, at_config)?;
         let given = config.access_log_format;
         let given = given.map(|stdout_access_log::AccessLogFormat::LogFormat(given)| given);
-        (Destination::Stdout, log_format(given, at_config)?)
+        (
+            Outlet::Lines(Destination::Stdout),
+            log_format(given, at_config)?,
+        )
     } else if kind == StderrAccessLog::full_name() {
         let config: StderrAccessLog = decode(&config, at_config)?;
         let given = config.access_log_format;
         let given = given.map(|stderr_access_log::AccessLogFormat::LogFormat(given)| given);
-        (Destination::Stderr, log_format(given, at_config)?)
+        (
+            Outlet::Lines(Destination::Stderr),
+            log_format(given, at_config)?,
+        )
+    } else if kind == OpenTelemetryAccessLogConfig::full_name() {
+        let (collector, record) = otel_log::compile(decode(&config, at_config)?, at_config)?;
+        (Outlet::Records(collector.into()), Format::Record(record))
     } else {
         return Err(at.refuse(format!(
-            "access log {:?} ({kind}) is not supported, only files, stdout and stderr are",
+            "access log {:?} ({kind}) is not supported, only files, stdout, stderr and OpenTelemetry are",
             log.name
         )));
     };
     Ok(AccessLog {
         filter,
         format,
-        destination,
+        outlet,
     })
 }
 
-fn file(mut config: FileAccessLog, at: &At<'_>) -> Result<(Destination, Format), Refused> {
+fn file(mut config: FileAccessLog, at: &At<'_>) -> Result<(Outlet, Format), Refused> {
     let path = std::mem::take(&mut config.path);
     let at_path = at.field("path");
     if path.is_empty() {
@@ -101,7 +112,7 @@ fn file(mut config: FileAccessLog, at: &At<'_>) -> Result<(Destination, Format),
             json_format(format, false, &at.field("typed_json_format"))?
         }
     };
-    Ok((destination, format))
+    Ok((Outlet::Lines(destination), format))
 }
 
 fn log_format(given: Option<SubstitutionFormatString>, at: &At<'_>) -> Result<Format, Refused> {
@@ -134,7 +145,7 @@ fn text_format(text: &str, omits: bool, at: &At<'_>) -> Result<Format, Refused> 
     template(text, omits, at).map(Format::Text)
 }
 
-fn template(text: &str, omits: bool, at: &At<'_>) -> Result<Template, Refused> {
+pub(super) fn template(text: &str, omits: bool, at: &At<'_>) -> Result<Template, Refused> {
     Template::parse(text, omits).map_err(|error| at.refuse(error))
 }
 

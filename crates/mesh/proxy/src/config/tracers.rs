@@ -1,8 +1,6 @@
 //! The providers of `Tracing`: how spans are reported, and who gets them.
 
-use std::time::Duration;
-
-use envoy_types::pb::envoy::config::core::v3::{GrpcService, HttpService, TypedExtensionConfig};
+use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::config::trace::v3::tracing::Http;
 use envoy_types::pb::envoy::config::trace::v3::tracing::http::ConfigType;
 use envoy_types::pb::envoy::config::trace::v3::zipkin_config::{
@@ -18,13 +16,12 @@ use envoy_types::pb::envoy::extensions::tracers::opentelemetry::samplers::v3::{
 use prost::Name as _;
 
 use super::check::{At, Refused, decode, flag, ignored, must_be, nothing_else, short_type};
-use super::services::{self, Service};
-use super::{edits, fraction};
+use super::collector::{Collector, DEFAULT_EXPORT_TIMEOUT};
+use super::fraction;
 use crate::snapshot::{Sampler, TracingProvider};
 
 /// What Envoy sends as the service name when none is configured.
 const UNKNOWN_SERVICE: &str = "unknown_service:envoy";
-const DEFAULT_EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The method of OTLP over gRPC.
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
@@ -68,7 +65,7 @@ fn zipkin(mut config: ZipkinConfig, at: &At<'_>) -> Result<TracingProvider, Refu
         std::mem::take(&mut config.collector_hostname),
     );
     let collector = match config.collector_service.take() {
-        Some(service) => http_service(service, &at.field("collector_service"))?,
+        Some(service) => Collector::of_http(service, &at.field("collector_service"))?,
         None => {
             let (cluster, path, host) = legacy;
             if cluster.is_empty() {
@@ -88,6 +85,7 @@ fn zipkin(mut config: ZipkinConfig, at: &At<'_>) -> Result<TracingProvider, Refu
                 cluster,
                 path,
                 timeout: DEFAULT_EXPORT_TIMEOUT,
+                is_grpc: false,
                 fields: Vec::new(),
             }
         }
@@ -111,16 +109,7 @@ fn open_telemetry(
     at: &At<'_>,
 ) -> Result<TracingProvider, Refused> {
     let services = (config.http_service.take(), config.grpc_service.take());
-    let (collector, is_grpc) = match services {
-        (Some(service), None) => (http_service(service, &at.field("http_service"))?, false),
-        (None, Some(service)) => (grpc_service(service, &at.field("grpc_service"))?, true),
-        (Some(_), Some(_)) => {
-            return Err(at.refuse("http_service and grpc_service exclude each other"));
-        }
-        (None, None) => {
-            return Err(at.refuse("http_service or grpc_service must be given"));
-        }
-    };
+    let collector = Collector::compile(services, EXPORT, at)?;
     let service_name = match std::mem::take(&mut config.service_name) {
         unset if unset.is_empty() => UNKNOWN_SERVICE.to_owned(),
         name => name,
@@ -145,14 +134,8 @@ fn open_telemetry(
         Some(given) => Some(sampler(given, &at.field("sampler"))?),
         None => None,
     };
-    let mut resource = Vec::new();
-    for (index, detector) in std::mem::take(&mut config.resource_detectors)
-        .into_iter()
-        .enumerate()
-    {
-        let at = at.field("resource_detectors");
-        detect(detector, &mut resource, &at.index(index))?;
-    }
+    let detectors = std::mem::take(&mut config.resource_detectors);
+    let resource = detect_all(detectors, &at.field("resource_detectors"))?;
     ignored!(config: max_cache_size);
     nothing_else(&config, at)?;
     Ok(TracingProvider::OpenTelemetry {
@@ -161,7 +144,7 @@ fn open_telemetry(
         host: collector.host,
         service_name,
         timeout: collector.timeout,
-        is_grpc,
+        is_grpc: collector.is_grpc,
         sampler,
         fields: collector.fields,
         resource,
@@ -216,7 +199,18 @@ fn sampler(given: TypedExtensionConfig, at: &At<'_>) -> Result<Sampler, Refused>
     Err(at.refuse(reason))
 }
 
-/// Adds what a detector finds: later ones go before earlier ones.
+/// What detectors find: later ones go before earlier ones.
+pub(super) fn detect_all(
+    detectors: Vec<TypedExtensionConfig>,
+    at: &At<'_>,
+) -> Result<Vec<(String, String)>, Refused> {
+    let mut resource = Vec::new();
+    for (index, detector) in detectors.into_iter().enumerate() {
+        detect(detector, &mut resource, &at.index(index))?;
+    }
+    Ok(resource)
+}
+
 fn detect(
     given: TypedExtensionConfig,
     resource: &mut Vec<(String, String)>,
@@ -265,70 +259,6 @@ fn of_environment(text: &str) -> Result<Vec<(String, String)>, String> {
             Ok((name.trim().to_owned(), value.trim().to_owned()))
         })
         .collect()
-}
-
-struct Collector {
-    cluster: String,
-    path: String,
-    host: String,
-    timeout: Duration,
-    /// The lines of the fields that each report has besides.
-    fields: Vec<u8>,
-}
-
-impl Collector {
-    fn new(service: Service, path: String) -> Self {
-        Self {
-            timeout: service
-                .timeout
-                .filter(|timeout| !timeout.is_zero())
-                .unwrap_or(DEFAULT_EXPORT_TIMEOUT),
-            cluster: service.cluster,
-            host: service.host,
-            path,
-            fields: service.fields,
-        }
-    }
-}
-
-fn http_service(mut service: HttpService, at: &At<'_>) -> Result<Collector, Refused> {
-    let uri = service.http_uri.take().unwrap_or_default();
-    let added = std::mem::take(&mut service.request_headers_to_add);
-    nothing_else(&service, at)?;
-    let (mut service, path) = services::http(uri, &at.field("http_uri"))?;
-    let at = at.field("request_headers_to_add");
-    for (index, mut option) in added.into_iter().enumerate() {
-        let at = &at.index(index);
-        let header = option.header.take().unwrap_or_default();
-        // There is nothing yet that it could be added to.
-        option.append_action = 0;
-        option.keep_empty_value = false;
-        nothing_else(&option, at)?;
-        let at = &at.field("header");
-        check_field(&header.key, at)?;
-        services::append_fixed(header, &mut service.fields, at)?;
-    }
-    Ok(Collector::new(service, path))
-}
-
-fn grpc_service(service: GrpcService, at: &At<'_>) -> Result<Collector, Refused> {
-    let at_fields = at.field("initial_metadata");
-    for (index, field) in service.initial_metadata.iter().enumerate() {
-        check_field(&field.key, &at_fields.index(index))?;
-    }
-    let service = services::grpc(service, at)?;
-    Ok(Collector::new(service, EXPORT.to_owned()))
-}
-
-/// What a report says of itself is not for anybody else to say.
-fn check_field(name: &str, at: &At<'_>) -> Result<(), Refused> {
-    let name = edits::name(name, &at.field("key"))?;
-    match name.as_str() {
-        "content-type" | "user-agent" | "date" | "expect" => Err(at
-            .field("key")
-            .refuse(format!("{name:?} must not be changed"))),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

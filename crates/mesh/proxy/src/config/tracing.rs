@@ -89,7 +89,10 @@ fn share(given: Option<FractionalPercent>, at: &At<'_>) -> Result<u32, Refused> 
     Ok(per_million / UNIT)
 }
 
-fn custom_tags(given: Vec<tag::CustomTag>, at: &At<'_>) -> Result<Vec<CustomTag>, Refused> {
+pub(super) fn custom_tags(
+    given: Vec<tag::CustomTag>,
+    at: &At<'_>,
+) -> Result<Vec<CustomTag>, Refused> {
     let tags = given.into_iter().enumerate();
     let tags = tags.filter_map(|(index, tag)| custom_tag(tag, &at.index(index)).transpose());
     tags.collect()

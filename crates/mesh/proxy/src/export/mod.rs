@@ -1,4 +1,4 @@
-//! Reporting spans: encoded into a bounded batch, sent by a task of its own.
+//! Reporting spans, and records of access logs: encoded into a bounded batch, sent by a task of its own.
 
 mod answer;
 mod form;
@@ -13,20 +13,15 @@ use periplus_wire::export::{FixedTags, SpanRef, otlp, zipkin, zipkin_proto};
 use tokio::sync::Notify;
 
 use self::answer::Lost;
-use self::form::{Encoding, Target};
+use self::form::{Encoding, Form, Full, Target};
 use crate::errand::{self, Answer, Errand, Trouble, prefix};
 use crate::snapshot::TracingProvider;
-use crate::stats::{Count, TracerStats};
+use crate::stats::{Count, ExportStats};
+use crate::telemetry::LogCollector;
 use crate::worker::Worker;
 
-/// A batch is sent when it has this many spans,
-const FULL_SPANS: usize = 256;
-/// or this many bytes,
-const FULL_BYTES: usize = 64 * 1024;
-/// or when its first span has waited this long (Envoy: 5 spans or 5 s).
-const INTERVAL: Duration = Duration::from_secs(1);
 /// Buffers that have become larger than this are not kept.
-const KEPT_BYTES: usize = 8 * FULL_BYTES;
+const KEPT_BYTES: usize = 512 * 1024;
 /// So large a batch is one for a report of its own: collectors of gRPC take 4 MiB unless they are told otherwise.
 const MOST_REPORT: usize = 2 * 1024 * 1024;
 /// How long after a failure a report is sent once more, the first time,
@@ -40,20 +35,29 @@ const OUTAGE: Duration = Duration::from_secs(900);
 /// and once the proxy is to end, at most.
 const LAST: Duration = Duration::from_secs(5);
 
-/// Where the spans of a provider go from one worker.
+/// What is reported, and who gets it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Reported {
+    Spans(TracingProvider),
+    /// Records of access logs.
+    Records(Arc<LogCollector>),
+}
+
+/// Where the items of a provider, which are spans or records, go from one worker.
 #[derive(Debug)]
 pub(crate) struct Exporter {
     encoding: Encoding,
     target: Target,
-    stats: Arc<TracerStats>,
+    full: Full,
+    stats: Arc<ExportStats>,
     most_pending: usize,
     most_bytes: usize,
     batch: RefCell<Vec<u8>>,
-    /// Spans in `batch`.
-    spans: Cell<usize>,
-    /// Batches that have become too large, the oldest first; each with its spans.
+    /// Items in `batch`.
+    items: Cell<usize>,
+    /// Batches that have become too large, the oldest first; each with its items.
     whole: RefCell<VecDeque<(Vec<u8>, usize)>>,
-    /// Spans that are being sent, or are in one of those,
+    /// Items that are being sent, or are in one of those,
     sending: Cell<usize>,
     /// and their bytes.
     sending_bytes: Cell<usize>,
@@ -70,16 +74,25 @@ const MOST_ANSWER: usize = 64 * 1024;
 
 impl Exporter {
     /// An exporter with its sending task.
-    pub(crate) fn new(provider: &TracingProvider, worker: &Worker) -> Rc<Self> {
-        let (encoding, target, kind) = form::of(provider, worker);
+    pub(crate) fn new(reported: &Reported, worker: &Worker) -> Rc<Self> {
+        let Form {
+            encoding,
+            target,
+            full,
+            stats,
+        } = match reported {
+            Reported::Spans(provider) => form::of_spans(provider, worker),
+            Reported::Records(collector) => form::of_records(collector, worker),
+        };
         let exporter = Rc::new(Self {
             encoding,
             target,
-            stats: worker.registry.tracer(kind),
+            full,
+            stats,
             most_pending: worker.options.max_pending_spans,
             most_bytes: worker.options.max_pending_span_bytes,
             batch: RefCell::default(),
-            spans: Cell::new(0),
+            items: Cell::new(0),
             whole: RefCell::default(),
             sending: Cell::new(0),
             sending_bytes: Cell::new(0),
@@ -95,33 +108,44 @@ impl Exporter {
 
     /// Adds a span with these tags besides its own to the batch, or drops and counts it if too many wait.
     pub(crate) fn append(&self, fixed: &[&FixedTags], span: &SpanRef<'_>) {
-        let spans = self.spans.get();
-        if spans + self.sending.get() >= self.most_pending {
-            self.drop_for(&self.stats.spans_dropped_most_spans, 1);
+        self.add(|batch, is_first| match &self.encoding {
+            Encoding::Zipkin {
+                endpoint,
+                is_proto: true,
+            } => zipkin_proto::append_span_with(batch, endpoint, fixed, span),
+            Encoding::Zipkin { endpoint, .. } => {
+                if is_first {
+                    zipkin::begin_list(batch);
+                }
+                zipkin::append_span_with(batch, endpoint, fixed, span);
+            }
+            Encoding::Otlp { .. } => otlp::append_span_with(batch, fixed, span),
+        });
+    }
+
+    /// Adds what `write` appends, which is a whole record.
+    pub(crate) fn append_record(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.add(|batch, _| write(batch));
+    }
+
+    /// Adds an item, of which `write` is told whether it is the first of its batch.
+    #[inline(always)]
+    fn add(&self, write: impl FnOnce(&mut Vec<u8>, bool)) {
+        let items = self.items.get();
+        if items + self.sending.get() >= self.most_pending {
+            self.drop_for(&self.stats.dropped_most_items, 1);
             return;
         }
         let mut batch = self.batch.borrow_mut();
         if batch.len() + self.sending_bytes.get() >= self.most_bytes {
-            self.drop_for(&self.stats.spans_dropped_most_bytes, 1);
+            self.drop_for(&self.stats.dropped_most_bytes, 1);
             return;
         }
-        match &self.encoding {
-            Encoding::Zipkin {
-                endpoint,
-                is_proto: true,
-            } => zipkin_proto::append_span_with(&mut batch, endpoint, fixed, span),
-            Encoding::Zipkin { endpoint, .. } => {
-                if spans == 0 {
-                    zipkin::begin_list(&mut batch);
-                }
-                zipkin::append_span_with(&mut batch, endpoint, fixed, span);
-            }
-            Encoding::Otlp { .. } => otlp::append_span_with(&mut batch, fixed, span),
-        }
-        self.spans.set(spans + 1);
-        if spans + 1 >= FULL_SPANS || batch.len() >= FULL_BYTES {
+        write(&mut batch, items == 0);
+        self.items.set(items + 1);
+        if items + 1 >= self.full.items || batch.len() >= self.full.bytes {
             self.send_full(&mut batch);
-        } else if spans == 0 {
+        } else if items == 0 {
             self.changed.notify_one();
         }
     }
@@ -130,7 +154,7 @@ impl Exporter {
     #[cold]
     fn send_full(&self, batch: &mut Vec<u8>) {
         if batch.len() >= MOST_REPORT {
-            let whole = (std::mem::take(batch), self.spans.replace(0));
+            let whole = (std::mem::take(batch), self.items.replace(0));
             self.begins_to_send(whole.1, whole.0.len());
             self.whole.borrow_mut().push_back(whole);
         }
@@ -139,22 +163,22 @@ impl Exporter {
         }
     }
 
-    fn begins_to_send(&self, spans: usize, bytes: usize) {
-        self.sending.set(self.sending.get() + spans);
+    fn begins_to_send(&self, items: usize, bytes: usize) {
+        self.sending.set(self.sending.get() + items);
         self.sending_bytes.set(self.sending_bytes.get() + bytes);
     }
 
     #[cold]
-    fn drop_for(&self, reason: &Count, spans: usize) {
-        reason.add(spans as u64);
-        self.stats.spans_dropped.add(spans as u64);
+    fn drop_for(&self, reason: &Count, items: usize) {
+        reason.add(items as u64);
+        self.stats.dropped.add(items as u64);
     }
 
     /// There is no more time: what waits is lost.
     pub(crate) fn give_up(&self) {
-        let left = self.spans.get() + self.sending.get();
+        let left = self.items.get() + self.sending.get();
         if left > 0 {
-            self.drop_for(&self.stats.spans_dropped_shutdown, left);
+            self.drop_for(&self.stats.dropped_shutdown, left);
         }
     }
 
@@ -167,7 +191,7 @@ impl Exporter {
 
     /// Waits until everything is sent or lost.
     pub(crate) async fn flush(&self) {
-        while self.spans.get() + self.sending.get() > 0 {
+        while self.items.get() + self.sending.get() > 0 {
             let sent = self.sent.notified();
             self.hurry.set(true);
             self.changed.notify_one();
@@ -175,7 +199,7 @@ impl Exporter {
         }
     }
 
-    /// No span will come any more: the task sends what is left and ends.
+    /// Nothing will come any more: the task sends what is left and ends.
     pub(crate) fn close(&self) {
         self.closed.set(true);
         self.end_by(Instant::now() + LAST);
@@ -186,7 +210,7 @@ impl Exporter {
         let mut head = Vec::new();
         let mut answer = Answer::default();
         loop {
-            while self.spans.get() == 0 && self.whole.borrow().is_empty() {
+            while self.items.get() == 0 && self.whole.borrow().is_empty() {
                 if self.closed.get() {
                     return;
                 }
@@ -197,22 +221,22 @@ impl Exporter {
                     self.changed.notified().await;
                 }
             };
-            if tokio::time::timeout(INTERVAL, full).await.is_err() {
+            if tokio::time::timeout(self.full.after, full).await.is_err() {
                 self.stats.timer_flushed.increment();
             }
-            let (spans, bytes) = self.take(&mut head, &mut body);
+            let (items, bytes) = self.take(&mut head, &mut body);
             let Some(worker) = worker.upgrade() else {
                 return;
             };
-            self.report(&worker, [&head, &body], spans, &mut answer)
+            self.report(&worker, [&head, &body], items, &mut answer)
                 .await;
-            self.sending.set(self.sending.get() - spans);
+            self.sending.set(self.sending.get() - items);
             self.sending_bytes.set(self.sending_bytes.get() - bytes);
             self.sent.notify_waiters();
         }
     }
 
-    /// Swaps the oldest batch out: `head` gets what comes before it in the request's body. Its spans, and their bytes.
+    /// Swaps the oldest batch out: `head` gets what comes before it in the request's body. Its items, and their bytes.
     fn take(&self, head: &mut Vec<u8>, body: &mut Vec<u8>) -> (usize, usize) {
         body.clear();
         head.clear();
@@ -221,16 +245,16 @@ impl Exporter {
             *body = Vec::new();
         }
         let mut whole = self.whole.borrow_mut();
-        let spans = match whole.pop_front() {
-            Some((batch, spans)) => {
+        let items = match whole.pop_front() {
+            Some((batch, items)) => {
                 *body = batch;
-                spans
+                items
             }
             None => {
                 std::mem::swap(&mut *self.batch.borrow_mut(), body);
-                let spans = self.spans.replace(0);
-                self.begins_to_send(spans, body.len());
-                spans
+                let items = self.items.replace(0);
+                self.begins_to_send(items, body.len());
+                items
             }
         };
         let bytes = body.len();
@@ -248,14 +272,14 @@ impl Exporter {
             }
         }
         self.hurry.set(self.closed.get() || !whole.is_empty());
-        (spans, bytes)
+        (items, bytes)
     }
 
     async fn report(
         &self,
         worker: &Rc<Worker>,
         report: [&[u8]; 2],
-        spans: usize,
+        items: usize,
         answer: &mut Answer,
     ) {
         let begin = Instant::now();
@@ -292,23 +316,23 @@ impl Exporter {
         let lost = match &outcome {
             Ok(refused) => {
                 self.stats.reports_sent.increment();
-                (*refused).min(spans)
+                (*refused).min(items)
             }
             Err(Lost::Trouble(Trouble::NoCluster)) => {
                 self.stats.reports_skipped_no_cluster.increment();
-                spans
+                items
             }
             Err(Lost::Refused(_) | Lost::Busy { .. } | Lost::Trouble(Trouble::Senseless(_))) => {
                 self.stats.reports_dropped.increment();
-                spans
+                items
             }
             // It was counted when it began.
-            Err(Lost::Trouble(_)) => spans,
+            Err(Lost::Trouble(_)) => items,
         };
-        self.stats.spans_sent.add((spans - lost) as u64);
-        self.stats.spans_dropped.add(lost as u64);
+        self.stats.sent.add((items - lost) as u64);
+        self.stats.dropped.add(lost as u64);
         if let Err(error) = outcome {
-            tracing::debug!(cluster = self.target.cluster, %error, spans, "spans were lost");
+            tracing::debug!(cluster = self.target.cluster, %error, items, "spans or records were lost");
         }
     }
 
@@ -326,7 +350,7 @@ impl Exporter {
         let _ = tokio::time::timeout(time, told).await;
     }
 
-    /// Sends a report: how many of its spans the collector did not want.
+    /// Sends a report: how many of its items the collector did not want.
     async fn post(
         &self,
         worker: &Rc<Worker>,

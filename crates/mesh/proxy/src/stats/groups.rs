@@ -368,18 +368,31 @@ group! {
 }
 
 group! {
-    /// `tracing.zipkin.…` and `tracing.opentelemetry.…`
-    TracerStats {
-        spans_sent = "spans_sent",
-        spans_dropped = "spans_dropped",
-        spans_dropped_most_spans = "spans_dropped_most_spans",
-        spans_dropped_most_bytes = "spans_dropped_most_bytes",
-        spans_dropped_shutdown = "spans_dropped_shutdown",
+    /// `tracing.zipkin.…` and `tracing.opentelemetry.…`; by other names (see [`of_logs`]) also of access loggers.
+    ExportStats {
+        sent = "spans_sent",
+        dropped = "spans_dropped",
+        dropped_most_items = "spans_dropped_most_spans",
+        dropped_most_bytes = "spans_dropped_most_bytes",
+        dropped_shutdown = "spans_dropped_shutdown",
         timer_flushed = "timer_flushed",
         reports_sent = "reports_sent",
         reports_dropped = "reports_dropped",
         reports_failed = "reports_failed",
         reports_skipped_no_cluster = "reports_skipped_no_cluster",
+    }
+}
+
+/// What a count of [`ExportStats`] is called that is of records of access logs, in
+/// `access_logs.open_telemetry_access_log.…`; the first two are Envoy's.
+pub(super) fn of_logs(name: &str) -> &str {
+    match name {
+        "spans_sent" => "logs_written",
+        "spans_dropped" => "logs_dropped",
+        "spans_dropped_most_spans" => "logs_dropped_most_logs",
+        "spans_dropped_most_bytes" => "logs_dropped_most_bytes",
+        "spans_dropped_shutdown" => "logs_dropped_shutdown",
+        other => other,
     }
 }
 

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::groups::of_logs;
 use super::{
     AuthzStats, ClusterStats, ConnectionAuthzStats, ConnectionLimitStats, CorsStats, EnforcedStats,
-    ExchangeStats, FaultStats, Group, HttpInspectorStats, HttpStats, JwtStats, LimitStats,
-    ListenerHttpStats, ListenerStats, NameStats, ProxyProtocolStats, QuotaStats, Scope,
-    ShadowStats, Sums, TcpStats, TlsInspectorStats, TlsStats, TracerStats, Value,
+    ExchangeStats, ExportStats, FaultStats, Group, HttpInspectorStats, HttpStats, JwtStats,
+    LimitStats, ListenerHttpStats, ListenerStats, NameStats, ProxyProtocolStats, QuotaStats, Scope,
+    ShadowStats, Sums, TcpStats, TlsInspectorStats, TlsStats, Value,
 };
 use crate::telemetry::istio::SeriesList;
 
@@ -27,7 +28,9 @@ pub(crate) struct Registry {
     listeners: Groups<ListenerStats>,
     /// By listener and prefix.
     listeners_http: Groups<ListenerHttpStats>,
-    tracers: Groups<TracerStats>,
+    tracers: Groups<ExportStats>,
+    /// By `stat_prefix`, which may be empty.
+    otel_logs: Groups<ExportStats>,
     listeners_tls: Groups<TlsStats>,
     clusters_tls: Groups<TlsStats>,
     tls_inspector: Groups<TlsInspectorStats>,
@@ -93,17 +96,21 @@ impl Registry {
     }
 
     /// The counts of a tracer: `zipkin` or `opentelemetry`.
-    pub(crate) fn tracer(&self, kind: &str) -> Arc<TracerStats> {
+    pub(crate) fn tracer(&self, kind: &str) -> Arc<ExportStats> {
         self.tracers.get(kind)
     }
 
-    /// The spans that nobody had taken at the end.
-    pub(crate) fn spans_left(&self) -> u64 {
-        let tracers = self.tracers.lock();
-        let left = tracers
-            .values()
-            .map(|tracer| tracer.spans_dropped_shutdown.get());
-        left.sum()
+    /// The counts of OpenTelemetry's access loggers with this `stat_prefix`.
+    pub(crate) fn otel_logs(&self, prefix: &str) -> Arc<ExportStats> {
+        self.otel_logs.get(prefix)
+    }
+
+    /// The spans, and the records of access logs, that nobody had taken at the end.
+    pub(crate) fn left(&self) -> [u64; 2] {
+        [&self.tracers, &self.otel_logs].map(|groups| {
+            let groups = groups.lock();
+            groups.values().map(|one| one.dropped_shutdown.get()).sum()
+        })
     }
 
     /// The counts of the TLS that a listener terminates.
@@ -184,6 +191,7 @@ impl Registry {
         self.limits.prune();
         self.connection_limits.prune();
         self.tcp.prune();
+        self.otel_logs.prune();
         self.clusters.prune();
         self.listeners.prune();
         self.listeners_http.prune();
@@ -228,6 +236,10 @@ impl Registry {
             }
         });
         self.tracers.add_to("tracing", sums);
+        for (prefix, logs) in &*self.otel_logs.lock() {
+            let scope = Scope::of("access_logs.open_telemetry_access_log", prefix);
+            logs.visit(&mut |count, value| sums.add(&scope, of_logs(count), value));
+        }
         self.listeners_tls.add_to("listener", sums);
         self.clusters_tls.add_to("cluster", sums);
         self.tls_inspector.add_to("tls_inspector", sums);

@@ -7,6 +7,8 @@ mod report;
 
 pub use self::istio::{MetricRules, Peer};
 pub(crate) use self::keep::Telemetry;
-pub use self::log::AccessLog;
-pub(crate) use self::log::{Destination, Entry, LogView, Logs, Sink, Upstream, WriterThread};
+pub use self::log::{AccessLog, LogCollector};
+pub(crate) use self::log::{
+    Destination, Entry, LogView, Logs, Outlet, Sink, Upstream, Way, WriterThread,
+};
 pub(crate) use self::report::{Refusal, tell_connection, tell_no_chain};

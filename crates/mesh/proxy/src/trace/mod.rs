@@ -24,7 +24,7 @@ use periplus_model::propagation::ZipkinMode;
 use periplus_model::propagation::request_id::Sampling;
 use periplus_wire::export::FixedTags;
 
-use crate::export::Exporter;
+use crate::export::{Exporter, Reported};
 use crate::http1::name::Name;
 use crate::snapshot::{
     CustomTag, CustomTagValue, Direction, Sampler, TokenBucket, Tracing, TracingProvider,
@@ -167,7 +167,7 @@ fn fixed_tags(custom: &[CustomTag], built_in: &[(&str, &str)]) -> FixedTags {
 impl Tracer {
     pub(crate) fn new(tracing: &Tracing, direction: Direction, worker: &Worker) -> Self {
         let node = &worker.node;
-        let exporter = worker.exporter(&tracing.provider);
+        let exporter = worker.exporter(&Reported::Spans(tracing.provider.clone()));
         let egress = direction == Direction::Outbound;
         let [component] = OF_EVERY_SPAN;
         let of_node = [component, ("node_id", &*node.id), ("zone", &*node.zone)];

@@ -7,27 +7,43 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use periplus_proxy::snapshot::{Cluster, Http2Options, TracingProvider, UpstreamProtocol};
+use envoy_types::pb::opentelemetry::proto::common::v1::any_value::Value;
+use periplus_proxy::Left;
+use periplus_proxy::snapshot::{
+    AccessLog, Cluster, ConnectionManager, Http2Options, LogCollector, TracingProvider,
+    UpstreamProtocol,
+};
 use periplus_wire::{otlp, zipkin};
+use prost::Message as _;
 use socket2::{Domain, Socket, Type};
 
+use crate::otlp_logs::ExportLogsServiceRequest;
 use crate::support::config::{Mesh, cluster, tracing};
 use crate::support::h2::{H2Origin, Incoming, read};
 use crate::support::origin::read_request;
 use crate::support::{Config, Origin, pause, wait_for};
 
-/// How spans are reported.
+/// How spans are reported, or records of access logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     ZipkinJson,
     ZipkinProto,
     OtlpHttp,
     OtlpGrpc,
+    LogsHttp,
+    LogsGrpc,
 }
 
-use Kind::{OtlpGrpc, OtlpHttp, ZipkinJson, ZipkinProto};
+use Kind::{LogsGrpc, LogsHttp, OtlpGrpc, OtlpHttp, ZipkinJson, ZipkinProto};
 
-const KINDS: [Kind; 4] = [ZipkinJson, ZipkinProto, OtlpHttp, OtlpGrpc];
+const KINDS: [Kind; 6] = [
+    ZipkinJson,
+    ZipkinProto,
+    OtlpHttp,
+    OtlpGrpc,
+    LogsHttp,
+    LogsGrpc,
+];
 
 /// What a collector does with a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,67 +99,128 @@ const REQUESTS: u64 = 20;
 const MOST_PENDING: usize = 5;
 
 impl Kind {
-    fn provider(self, does: Does) -> TracingProvider {
+    fn is_zipkin(self) -> bool {
+        matches!(self, ZipkinJson | ZipkinProto)
+    }
+
+    fn is_grpc(self) -> bool {
+        matches!(self, OtlpGrpc | LogsGrpc)
+    }
+
+    /// Has a proxy report so.
+    fn configure(self, does: Does, config: &mut Config) {
         let (cluster, host) = ("collector".to_owned(), "collector".to_owned());
-        match self {
+        let fields = b"x-token: secret\r\n".to_vec();
+        let path = match self {
+            ZipkinJson | ZipkinProto => "/api/v2/spans",
+            OtlpHttp => "/v1/traces",
+            OtlpGrpc => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+            LogsHttp => "/v1/logs",
+            LogsGrpc => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+        };
+        let path = path.to_owned();
+        // Whoever answers in the end must not be given up before.
+        let timeout = match does {
+            Does::Hang | Does::Half | Does::Flood => Duration::from_millis(500),
+            _ => Duration::from_secs(10),
+        };
+        let provider = match self {
             ZipkinJson | ZipkinProto => TracingProvider::Zipkin {
                 cluster,
                 host,
-                path: "/api/v2/spans".to_owned(),
+                path,
                 trace_id_128bit: true,
                 shared_span_context: false,
                 with_w3c: false,
                 is_proto: self == ZipkinProto,
-                fields: b"x-token: secret\r\n".to_vec(),
+                fields,
             },
             OtlpHttp | OtlpGrpc => TracingProvider::OpenTelemetry {
                 cluster,
                 host,
-                path: match self {
-                    OtlpGrpc => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
-                    _ => "/v1/traces",
-                }
-                .to_owned(),
+                path,
                 service_name: "app.default".to_owned(),
-                // Whoever answers in the end must not be given up before.
-                timeout: match does {
-                    Does::Hang | Does::Half | Does::Flood => Duration::from_millis(500),
-                    _ => Duration::from_secs(10),
-                },
+                timeout,
                 is_grpc: self == OtlpGrpc,
                 sampler: None,
-                fields: b"x-token: secret\r\n".to_vec(),
+                fields,
                 resource: Vec::new(),
             },
-        }
+            LogsHttp | LogsGrpc => {
+                let collector = LogCollector {
+                    cluster,
+                    host,
+                    path,
+                    timeout,
+                    is_grpc: self == LogsGrpc,
+                    fields,
+                    log_name: Some("of requests".to_owned()),
+                    resource: Vec::new(),
+                    stat_prefix: "app".to_owned(),
+                    flush_after: Duration::from_secs(1),
+                    flush_bytes: 64 * 1024,
+                };
+                // As long as a span.
+                let body = "%REQ(:AUTHORITY)% %REQ(USER-AGENT)%";
+                let log = AccessLog::of_records(collector, body).expect("a format");
+                let log = Arc::new(log);
+                config.manager = Box::new(move |manager: &mut ConnectionManager| {
+                    manager.access_logs = vec![log.clone()];
+                });
+                return;
+            }
+        };
+        config.tracing = Some(tracing(provider));
     }
 
     fn counter(self, name: &str) -> String {
         match self {
             ZipkinJson | ZipkinProto => format!("tracing.zipkin.{name}"),
             OtlpHttp | OtlpGrpc => format!("tracing.opentelemetry.{name}"),
+            LogsHttp | LogsGrpc => {
+                let name = match name {
+                    "spans_sent" => "logs_written",
+                    "spans_dropped" => "logs_dropped",
+                    "spans_dropped_most_spans" => "logs_dropped_most_logs",
+                    "spans_dropped_most_bytes" => "logs_dropped_most_bytes",
+                    other => other,
+                };
+                format!("access_logs.open_telemetry_access_log.app.{name}")
+            }
         }
     }
 
-    /// How many spans there are in a report.
+    /// How many spans, or records, nobody had taken at the end.
+    fn left(self, left: &Left) -> u64 {
+        match self {
+            LogsHttp | LogsGrpc => left.log_lines,
+            _ => left.spans,
+        }
+    }
+
+    /// How many spans, or records, there are in a report.
     fn spans(self, content_type: &str, body: &[u8]) -> usize {
         let expected = match self {
             ZipkinJson => "application/json",
-            ZipkinProto | OtlpHttp => "application/x-protobuf",
-            OtlpGrpc => "application/grpc",
+            ZipkinProto | OtlpHttp | LogsHttp => "application/x-protobuf",
+            OtlpGrpc | LogsGrpc => "application/grpc",
         };
         assert_eq!(content_type, expected, "{self:?}");
         // More than what collectors of gRPC take.
         assert!(body.len() < 4 * 1024 * 1024, "{self:?} {}", body.len());
+        let message = match self.is_grpc() {
+            true => {
+                let length = u32::from_be_bytes(body[1..5].try_into().expect("a length"));
+                assert_eq!((body[0], length as usize), (0, body.len() - 5));
+                &body[5..]
+            }
+            false => body,
+        };
         let batch = match self {
             ZipkinJson => zipkin::decode_json(body).expect("JSON"),
             ZipkinProto => zipkin::decode_proto(body).expect("protobuf"),
-            OtlpHttp => otlp::decode_protobuf(body).expect("OTLP").batch,
-            OtlpGrpc => {
-                let length = u32::from_be_bytes(body[1..5].try_into().expect("a length"));
-                assert_eq!((body[0], length as usize), (0, body.len() - 5));
-                otlp::decode_protobuf(&body[5..]).expect("OTLP").batch
-            }
+            OtlpHttp | OtlpGrpc => otlp::decode_protobuf(message).expect("OTLP").batch,
+            LogsHttp | LogsGrpc => return records(message),
         };
         let spans = batch.groups.iter().flat_map(|group| &group.spans);
         let named = |name: &str| {
@@ -153,9 +230,20 @@ impl Kind {
         // What names them is the tracer's.
         match self {
             ZipkinJson | ZipkinProto => named("h.example"),
-            OtlpHttp | OtlpGrpc => named("ingress"),
+            _ => named("ingress"),
         }
     }
+}
+
+/// How many records there are in a report.
+fn records(message: &[u8]) -> usize {
+    let request = ExportLogsServiceRequest::decode(message).expect("OTLP");
+    let of_requests = request.records().filter(|(resource, record)| {
+        assert_eq!(resource.attributes.len(), 4, "{resource:?}");
+        let body = record.body.clone().and_then(|body| body.value);
+        matches!(body, Some(Value::StringValue(text)) if text.starts_with("h.example "))
+    });
+    of_requests.count()
 }
 
 /// A collector, and what has come to it.
@@ -193,7 +281,7 @@ impl Collector {
         let held = (does == Does::Nothing).then(bound);
         let address = match (&held, kind) {
             (Some(socket), _) => socket.local_addr().ok().and_then(|at| at.as_socket()),
-            (None, OtlpGrpc) => Some(over_http2(does, seen.clone())),
+            (None, kind) if kind.is_grpc() => Some(over_http2(kind, does, seen.clone())),
             (None, kind) => Some(over_http1(kind, does, seen.clone())),
         };
         Self {
@@ -280,7 +368,7 @@ fn over_http1(kind: Kind, does: Does, seen: Seen) -> SocketAddr {
     origin.address
 }
 
-fn over_http2(does: Does, seen: Seen) -> SocketAddr {
+fn over_http2(kind: Kind, does: Does, seen: Seen) -> SocketAddr {
     let serve = move |incoming: Incoming| {
         let seen = seen.clone();
         async move {
@@ -309,7 +397,7 @@ fn over_http2(does: Does, seen: Seen) -> SocketAddr {
                 return;
             }
             let content_type = content_type.to_str().expect("text");
-            let spans = OtlpGrpc.spans(content_type, &body);
+            let spans = kind.spans(content_type, &body);
             let (message, status) = match does {
                 Does::Well
                 | Does::CloseOnce
@@ -349,11 +437,11 @@ fn over_http2(does: Does, seen: Seen) -> SocketAddr {
 /// A proxy that reports to such a collector.
 fn proxy(kind: Kind, does: Does, collector: &Collector, edit: impl FnOnce(&mut Config)) -> Mesh {
     let mut config = Config::to(&Origin::saying("fine")).inbound();
-    config.tracing = Some(tracing(kind.provider(does)));
+    kind.configure(does, &mut config);
     config.clusters.push(Cluster {
-        protocol: match kind {
-            OtlpGrpc => UpstreamProtocol::Http2(Http2Options::default()),
-            _ => UpstreamProtocol::Http1,
+        protocol: match kind.is_grpc() {
+            true => UpstreamProtocol::Http2(Http2Options::default()),
+            false => UpstreamProtocol::Http1,
         },
         ..cluster("collector", &[collector.address])
     });
@@ -398,17 +486,17 @@ fn try_out(kind: Kind, does: Does) {
         Does::Hang => {
             expect("spans_dropped", REQUESTS - MOST_PENDING as u64);
             expect("spans_dropped_most_spans", REQUESTS - MOST_PENDING as u64);
-            if matches!(kind, ZipkinJson | ZipkinProto) {
+            if kind.is_zipkin() {
                 // Its reports may take longer than the last ones have time.
                 assert_eq!(mesh.shutdown(Duration::ZERO).spans, MOST_PENDING as u64);
             }
         }
         // Zipkin's has no words for it, and what is no answer to a report means nothing.
-        Does::Reject if matches!(kind, ZipkinJson | ZipkinProto) => {
+        Does::Reject if kind.is_zipkin() => {
             expect("spans_sent", REQUESTS);
             expect("spans_dropped", 0);
         }
-        Does::Half if kind == OtlpGrpc => {
+        Does::Half if kind.is_grpc() => {
             expect("spans_dropped", 2);
             expect("spans_sent", REQUESTS - 2);
         }
@@ -499,7 +587,7 @@ fn a_collector_that_comes_back_while_the_proxy_ends_gets_everything() {
                 mesh.wait_stat(&kind.counter("reports_failed"), 1);
                 drop(client);
                 let left = mesh.shutdown(Duration::from_secs(5));
-                assert_eq!(left.spans, 0, "{kind:?}");
+                assert_eq!(kind.left(&left), 0, "{kind:?}");
                 assert_eq!(collector.taken(), REQUESTS, "{kind:?}");
             });
         }
@@ -511,8 +599,8 @@ fn long_headers_take_no_more_memory_than_there_is_for_spans() {
     const REQUESTS: u64 = 100;
     const MOST_BYTES: usize = 1024 * 1024;
     let agent = "x".repeat(50_000);
-    // Their reports may take longer than this test.
-    for kind in [ZipkinJson, ZipkinProto] {
+    // Reports of spans may take longer than this test, and those of records come again for as long.
+    for kind in [ZipkinJson, ZipkinProto, LogsHttp, LogsGrpc] {
         let collector = Collector::start(kind, Does::Hang);
         let mesh = proxy(kind, Does::Hang, &collector, |config| {
             config.options.max_pending_span_bytes = MOST_BYTES;

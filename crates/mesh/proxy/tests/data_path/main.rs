@@ -10,6 +10,8 @@ mod health;
 mod istio_metrics;
 mod keep_alive_and_pools;
 mod listeners_live;
+#[path = "../otlp_logs/mod.rs"]
+mod otlp_logs;
 mod retries;
 mod rfc9110_semantics;
 mod rfc9112_framing;

@@ -49,7 +49,7 @@ const LISTENERS: [&str; 6] = ["http", "edge", "expressions", "tcp", "refused", "
 const SHORTLY: Duration = Duration::from_millis(300);
 
 /// Istio's default, as its control plane sends it.
-const ISTIO: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" \
+pub(crate) const ISTIO: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" \
     %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% \
     \"%UPSTREAM_TRANSPORT_FAILURE_REASON%\" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% \
     %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \
@@ -124,7 +124,7 @@ const WAY: &str = "%RESPONSE_FLAGS% id=%CONNECTION_ID% id=%UPSTREAM_CONNECTION_I
     us=%COMMON_DURATION(US_CX_BEG:US_HS_END:us)% us=%COMMON_DURATION(DS_RX_BEG:US_TX_BEG:us)% \
     [%LOCAL_REPLY_BODY%] %DOWNSTREAM_TRANSPORT_FAILURE_REASON%\n";
 
-const REQUESTS: [&str; 14] = [
+pub(crate) const REQUESTS: [&str; 14] = [
     "GET /ok?a=b HTTP/1.1\r\nhost: a\r\nuser-agent: test\r\nx-long: abcdefghi\r\n",
     "POST /ok HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\nx-forwarded-for: 10.0.0.9\r\n",
     "GET /chunked HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 1.2.3.4, 5.6.7.8\r\nx-request-id: mine\r\n",
@@ -185,7 +185,7 @@ fn object() -> Option<Format> {
 }
 
 /// Only errors, for a second file.
-fn errors(mut log: accesslog::AccessLog) -> accesslog::AccessLog {
+pub(crate) fn errors(mut log: accesslog::AccessLog) -> accesslog::AccessLog {
     let comparison = accesslog::ComparisonFilter {
         op: accesslog::comparison_filter::Op::Ge as i32,
         value: Some(core::RuntimeUInt32 {
@@ -385,19 +385,24 @@ fn lines(directory: &Path, ports: &[(u16, &str)]) -> Vec<String> {
             .to_string_lossy()
             .into_owned();
         for line in std::fs::read_to_string(&path).expect("UTF-8").lines() {
-            let mut line = line.to_owned();
-            for (port, name) in ports {
-                line = line.replace(&format!("127.0.0.1:{port}"), name);
-                line = line.replace(&format!("PORT\":{port}"), &format!("PORT\":<{name}>"));
-            }
-            for (pattern, mask) in &*MASKS {
-                line = pattern.replace_all(&line, *mask).into_owned();
-            }
-            all.push(format!("{name}: {line}"));
+            all.push(format!("{name}: {}", masked(line, ports)));
         }
     }
     all.sort();
     all
+}
+
+/// A line without what two proxies cannot have in common.
+pub(crate) fn masked(line: &str, ports: &[(u16, &str)]) -> String {
+    let mut line = line.to_owned();
+    for (port, name) in ports {
+        line = line.replace(&format!("127.0.0.1:{port}"), name);
+        line = line.replace(&format!("PORT\":{port}"), &format!("PORT\":<{name}>"));
+    }
+    for (pattern, mask) in &*MASKS {
+        line = pattern.replace_all(&line, *mask).into_owned();
+    }
+    line
 }
 
 struct Side {

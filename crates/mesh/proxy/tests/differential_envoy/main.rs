@@ -17,6 +17,9 @@ mod http2;
 mod http2_options;
 mod links;
 mod names;
+mod otel_logs;
+#[path = "../otlp_logs/mod.rs"]
+mod otlp_logs;
 mod outcome;
 mod pair;
 mod policies;

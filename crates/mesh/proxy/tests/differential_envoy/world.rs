@@ -282,7 +282,7 @@ pub(crate) fn shortly() -> Option<protobuf::Duration> {
     })
 }
 
-fn traced(provider: trace::tracing::Http) -> Option<Tracing> {
+pub(crate) fn traced(provider: trace::tracing::Http) -> Option<Tracing> {
     Some(Tracing {
         provider: Some(provider),
         ..Tracing::default()
@@ -372,7 +372,7 @@ fn always_on() -> trace::tracing::Http {
     }))
 }
 
-fn open_telemetry() -> trace::tracing::Http {
+pub(crate) fn open_telemetry() -> trace::tracing::Http {
     open_telemetry_by(None)
 }
 

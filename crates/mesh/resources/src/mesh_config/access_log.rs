@@ -1,5 +1,10 @@
-//! `accessLogFile`, `accessLogFormat` and `accessLogEncoding`.
+//! `accessLogFile`, `accessLogFormat` and `accessLogEncoding`, and providers of access logs.
 
+use std::collections::BTreeMap;
+
+use super::provider::read_service;
+use crate::diagnostic::At;
+use crate::host::Host;
 use crate::view::{Object, Shape, View};
 
 /// What proxies log of each request.
@@ -56,17 +61,47 @@ impl AccessLog {
     }
 }
 
-/// `envoyFileAccessLog`: a log that a Telemetry resource may name.
+/// A log that a Telemetry resource may name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogProvider {
     /// Its name.
     pub name: String,
-    /// What is logged.
-    pub log: AccessLog,
+    /// What is logged, and where to.
+    pub log: ProvidedLog,
+}
+
+/// What a provider logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProvidedLog {
+    /// `envoyFileAccessLog`: lines.
+    File(AccessLog),
+    /// `envoyOtelAls`: records of OpenTelemetry's.
+    OpenTelemetry(OpenTelemetryLog),
+}
+
+/// `envoyOtelAls`: what is told a collector over gRPC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenTelemetryLog {
+    /// The service that the collector is reached by.
+    pub service: Host,
+    /// The service's port.
+    pub port: u16,
+    /// `logName`
+    pub log_name: Option<String>,
+    /// `logFormat.text`: the body of each record, a format string of Envoy's; `None` is Istio's default.
+    pub text: Option<String>,
+    /// `logFormat.labels`: the attributes of each record, whose values are format strings too.
+    pub labels: BTreeMap<String, String>,
+    /// Where it is written.
+    pub at: At,
 }
 
 const FILE_LOG: Shape = Shape {
     known: &["path", "logFormat", "omitEmptyValues"],
+    refused: &[],
+};
+const OPEN_TELEMETRY_LOG: Shape = Shape {
+    known: &["service", "port", "logName", "logFormat"],
     refused: &[],
 };
 const LOG_FORMAT: Shape = Shape {
@@ -79,15 +114,15 @@ impl LogProvider {
     pub(super) fn built_in() -> Self {
         Self {
             name: "envoy".to_owned(),
-            log: AccessLog {
+            log: ProvidedLog::File(AccessLog {
                 file: "/dev/stdout".to_owned(),
                 format: AccessLogFormat::Text(None),
                 omits_empty: false,
-            },
+            }),
         }
     }
 
-    pub(super) fn read(name: String, view: &View<'_>) -> Option<Self> {
+    pub(super) fn read_file(name: String, view: &View<'_>) -> Option<Self> {
         let object = view.object(&FILE_LOG)?;
         let path = object.optional("path", View::some_text)?;
         let format = object.optional("logFormat", |view| {
@@ -112,13 +147,39 @@ impl LogProvider {
             }
         })?;
         let omits_empty = object.optional("omitEmptyValues", View::bool)?;
+        let log = AccessLog {
+            file: path.unwrap_or_else(|| "/dev/stdout".to_owned()),
+            format: format.unwrap_or(AccessLogFormat::Text(None)),
+            omits_empty: omits_empty.unwrap_or(false),
+        };
         Some(Self {
             name,
-            log: AccessLog {
-                file: path.unwrap_or_else(|| "/dev/stdout".to_owned()),
-                format: format.unwrap_or(AccessLogFormat::Text(None)),
-                omits_empty: omits_empty.unwrap_or(false),
-            },
+            log: ProvidedLog::File(log),
+        })
+    }
+
+    pub(super) fn read_open_telemetry(name: String, view: &View<'_>) -> Option<Self> {
+        let object = view.object(&OPEN_TELEMETRY_LOG)?;
+        let (service, port) = read_service(&object)?;
+        let format = object.optional("logFormat", |view| {
+            let format = view.object(&LOG_FORMAT)?;
+            let text = format.optional("text", View::text)?;
+            let labels = format.get("labels").map(View::text_map);
+            Some((text, labels.unwrap_or_default()))
+        })?;
+        let (text, labels) = format.unwrap_or_default();
+        let log_name = object.optional("logName", View::text)?;
+        let log = OpenTelemetryLog {
+            service,
+            port,
+            log_name: log_name.filter(|name| !name.is_empty()),
+            text: text.filter(|text| !text.is_empty()),
+            labels: labels.into_iter().collect(),
+            at: At(object.view().at()),
+        };
+        Some(Self {
+            name,
+            log: ProvidedLog::OpenTelemetry(log),
         })
     }
 }

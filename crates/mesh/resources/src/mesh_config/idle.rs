@@ -23,7 +23,7 @@ pub(super) const OF_MESH: &[Idle] = &[
     ),
     (
         "enableEnvoyAccessLogService",
-        "access logs go to files, use `accessLogFile`",
+        "name where they go: `accessLogFile`, or a provider `envoyOtelAls` in `defaultProviders.accessLogging`",
     ),
     (
         "disableEnvoyListenerLog",
@@ -81,7 +81,7 @@ pub(super) const OF_PROXIES: &[Idle] = &[
         "tracingServiceName",
         "it stands in each proxy's bootstrap file as `node.cluster`",
     ),
-    ("envoyAccessLogService", IN_FILES),
+    ("envoyAccessLogService", AS_OTLP),
     (
         "envoyMetricsService",
         "statistics are scraped from each proxy",
@@ -113,10 +113,9 @@ pub(super) const PROVIDERS: &[(&str, &str)] = &[
     ("lightstep", "use `zipkin` or `opentelemetry`"),
     ("opencensus", "use `zipkin` or `opentelemetry`"),
     ("stackdriver", "use `zipkin` or `opentelemetry`"),
-    ("envoyHttpAls", IN_FILES),
-    ("envoyTcpAls", IN_FILES),
-    ("envoyOtelAls", IN_FILES),
+    ("envoyHttpAls", AS_OTLP),
+    ("envoyTcpAls", AS_OTLP),
     ("sds", "certificates come from the control plane"),
 ];
 
-const IN_FILES: &str = "access logs go to files, use `envoyFileAccessLog`";
+const AS_OTLP: &str = "access logs go to collectors as OTLP, use `envoyOtelAls`";

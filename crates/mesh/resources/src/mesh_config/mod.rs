@@ -19,7 +19,9 @@ use crate::suggest::did_you_mean;
 use crate::view::{Ignored, Shape, View, first_duplicate};
 use crate::virtual_service::Retries;
 
-pub use self::access_log::{AccessLog, AccessLogFormat, LogProvider};
+pub use self::access_log::{
+    AccessLog, AccessLogFormat, LogProvider, OpenTelemetryLog, ProvidedLog,
+};
 pub use self::authorizer::{Authorizer, CheckedBody, HttpAuthorizer};
 pub use self::local_limit::{Bucket, LimitProvider, LocalLimit};
 pub use self::paths::PathNormalization;
@@ -42,7 +44,7 @@ pub struct MeshConfig {
     pub ignored: Vec<Ignored>,
     /// Where spans can go.
     pub providers: Vec<ExtensionProvider>,
-    /// Where lines of access logs can go.
+    /// Where access logs can go.
     pub log_providers: Vec<LogProvider>,
     /// The services that AuthorizationPolicies may ask.
     pub authorizers: Vec<Authorizer>,
@@ -219,7 +221,7 @@ impl MeshConfig {
     }
 
     /// The access log of that name.
-    pub fn log_provider(&self, name: &str) -> Option<&AccessLog> {
+    pub fn log_provider(&self, name: &str) -> Option<&ProvidedLog> {
         let mut providers = self.log_providers.iter();
         let found = providers.find(|provider| provider.name == name);
         found.map(|provider| &provider.log)

@@ -72,6 +72,7 @@ const PROVIDER: Shape = Shape {
         "zipkin",
         "opentelemetry",
         "envoyFileAccessLog",
+        "envoyOtelAls",
         "envoyExtAuthzGrpc",
         "envoyExtAuthzHttp",
         "envoyRateLimitGrpc",
@@ -132,6 +133,7 @@ const KINDS: &[&str] = &[
     "zipkin",
     "opentelemetry",
     "envoyFileAccessLog",
+    "envoyOtelAls",
     "envoyExtAuthzGrpc",
     "envoyExtAuthzHttp",
     "envoyRateLimitGrpc",
@@ -171,7 +173,11 @@ impl Provider {
                 ExtensionProvider::read_opentelemetry(name, &object).map(Self::Tracing)
             }
             ["envoyFileAccessLog"] => {
-                LogProvider::read(name, object.get("envoyFileAccessLog")?).map(Self::Log)
+                LogProvider::read_file(name, object.get("envoyFileAccessLog")?).map(Self::Log)
+            }
+            ["envoyOtelAls"] => {
+                let view = object.get("envoyOtelAls")?;
+                LogProvider::read_open_telemetry(name, view).map(Self::Log)
             }
             ["envoyExtAuthzGrpc"] => {
                 let view = object.get("envoyExtAuthzGrpc")?;
@@ -195,8 +201,9 @@ impl Provider {
             }
             [] => {
                 object.fail(
-                    "give the provider one of `zipkin`, `opentelemetry`, `envoyFileAccessLog`, `envoyExtAuthzGrpc`, \
-                     `envoyExtAuthzHttp`, `envoyRateLimitGrpc`, `envoyLocalRateLimit` and `prometheus`",
+                    "give the provider one of `zipkin`, `opentelemetry`, `envoyFileAccessLog`, `envoyOtelAls`, \
+                     `envoyExtAuthzGrpc`, `envoyExtAuthzHttp`, `envoyRateLimitGrpc`, `envoyLocalRateLimit` and \
+                     `prometheus`",
                 );
                 None
             }

@@ -2,11 +2,13 @@
 //!
 //! Nothing is allocated besides what the output `Vec` needs to grow: a caller that reuses its buffer
 //! allocates nothing at all. Spans come out exactly as a real Envoy writes them, as Zipkin v2 JSON
-//! ([`zipkin`]) or protobuf ([`zipkin_proto`]), or as OTLP protobuf ([`otlp`]).
+//! ([`zipkin`]) or protobuf ([`zipkin_proto`]), or as OTLP protobuf ([`otlp`]); records of access logs as the latter
+//! ([`otlp_logs`]).
 
 mod cursor;
 
 pub mod otlp;
+pub mod otlp_logs;
 pub mod zipkin;
 pub mod zipkin_proto;
 

@@ -20,12 +20,12 @@ use super::{FixedTags, SpanRef, with_texts};
 use crate::protobuf::{field_length, push_bytes, push_head};
 
 /// What surrounds a proxy's spans in a request, encoded once: one `ResourceSpans` with one
-/// `ScopeSpans`.
+/// `ScopeSpans`. Log records have the same around them by other names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
     /// `ResourceSpans.resource`, its key and length included.
     resource: Vec<u8>,
-    /// `ScopeSpans.scope`, its key and length included.
+    /// `ScopeSpans.scope`, its key and length included; empty without one.
     scope: Vec<u8>,
 }
 
@@ -48,6 +48,16 @@ impl Envelope {
         };
         push_bytes(&mut envelope.resource, 1, &attributes);
         push_bytes(&mut envelope.scope, 1, &scope);
+        envelope
+    }
+
+    /// With a `Resource` that is encoded already, and without an instrumentation scope.
+    pub fn of_resource(resource: &[u8]) -> Self {
+        let mut envelope = Self {
+            resource: Vec::new(),
+            scope: Vec::new(),
+        };
+        push_bytes(&mut envelope.resource, 1, resource);
         envelope
     }
 

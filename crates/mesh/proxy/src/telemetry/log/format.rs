@@ -4,6 +4,7 @@ use super::entry::Entry;
 use super::json::Json;
 use super::operator::{Operator, Simple};
 use super::rare::Rare;
+use super::record::Record;
 use super::value::Kind;
 
 /// Envoy's default.
@@ -12,11 +13,13 @@ const DEFAULT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PAT
     %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \
     \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\"\n";
 
-/// The layout of a line.
+/// The layout of what is written of an entry.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Format {
     Text(Template),
     Json(Json),
+    /// No line, but a record of OpenTelemetry's.
+    Record(Record),
 }
 
 /// A text with operators.
@@ -39,13 +42,14 @@ impl Format {
         Ok(Self::Text(Template::parse(DEFAULT, false)?))
     }
 
-    /// Appends the line of an entry.
+    /// Appends the line, or the record, of an entry.
     pub(super) fn append(&self, entry: &Entry<'_>, out: &mut Vec<u8>) {
         match self {
             Self::Text(template) => {
                 template.append(entry, out);
             }
             Self::Json(json) => json.append(entry, out),
+            Self::Record(record) => record.append(entry, out),
         }
     }
 
@@ -53,6 +57,7 @@ impl Format {
         match self {
             Self::Text(template) => template.any(wanted),
             Self::Json(json) => json.any(wanted),
+            Self::Record(record) => record.any(wanted),
         }
     }
 
@@ -139,6 +144,16 @@ impl Operator {
 
     fn tells_decisions(&self) -> bool {
         matches!(self, Self::Rare(rare) if rare.tells_decisions())
+    }
+}
+
+/// A template of this operator alone, without a value nothing.
+impl From<Operator> for Template {
+    fn from(operator: Operator) -> Self {
+        Self {
+            pieces: vec![Piece::Operator(operator)],
+            omits: true,
+        }
     }
 }
 

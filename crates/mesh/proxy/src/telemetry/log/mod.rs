@@ -1,8 +1,9 @@
-//! Access logs: a line for each request or connection that has ended.
+//! Access logs: a line, or a record of OpenTelemetry's, for each request or connection that has ended.
 //!
 //! A worker writes lines into memory of its own and hands them over in batches; a thread of its own writes
-//! them to the files. No worker ever waits for a disk.
+//! them to the files. No worker ever waits for a disk. Records go the way of spans.
 
+mod collector;
 mod digits;
 mod entry;
 mod expression;
@@ -12,6 +13,7 @@ mod json;
 pub(crate) mod known;
 mod operator;
 mod rare;
+mod record;
 mod sink;
 mod time;
 mod value;
@@ -23,11 +25,15 @@ mod tests;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::export::Exporter;
+
+pub use self::collector::LogCollector;
 pub(crate) use self::entry::{Entry, Request, Upstream, Whole};
 pub(crate) use self::expression::needs_response;
 pub(crate) use self::filter::{Comparison, Filter, Op, is_known_flag};
 pub(crate) use self::format::{Format, Template};
 pub(crate) use self::json::{Json, Node, Object};
+pub(crate) use self::record::{Record, Value};
 pub(crate) use self::sink::Sink;
 pub(crate) use self::value::needs_no_escape;
 pub(crate) use self::writer::{Destination, Logs, WriterThread};
@@ -38,13 +44,43 @@ pub struct AccessLog {
     /// Which requests and connections are logged.
     pub(crate) filter: Filter,
     pub(crate) format: Format,
-    pub(crate) destination: Destination,
+    pub(crate) outlet: Outlet,
+}
+
+impl AccessLog {
+    /// A log of everything, as records whose body is a text with operators. An error if that is none.
+    pub fn of_records(collector: LogCollector, body: &str) -> Result<Self, String> {
+        let body = Template::parse(body, false)?;
+        Ok(Self {
+            filter: Filter::All,
+            format: Format::Record(Record {
+                body: Some(Value::Text(body)),
+                attributes: Vec::new(),
+                tags: Vec::new(),
+            }),
+            outlet: Outlet::Records(Arc::new(collector)),
+        })
+    }
+}
+
+/// Where a log goes.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Outlet {
+    Lines(Destination),
+    Records(Arc<LogCollector>),
+}
+
+/// The same at one worker.
+#[derive(Debug)]
+pub(crate) enum Way {
+    Lines(Rc<Sink>),
+    Records(Rc<Exporter>),
 }
 
 /// The access logs of a listener or a filter, as one worker writes them.
 #[derive(Debug, Default)]
 pub(crate) struct LogView {
-    logs: Vec<(Arc<AccessLog>, Rc<Sink>)>,
+    logs: Vec<(Arc<AccessLog>, Way)>,
     /// A line tells of headers that the proxy itself writes into requests,
     pub(crate) needs_sent_head: bool,
     /// and of others than those that only the edge or a route writes.
@@ -61,10 +97,7 @@ pub(crate) struct LogView {
 
 impl LogView {
     /// None if nothing is logged.
-    pub(crate) fn new(
-        logs: &[Arc<AccessLog>],
-        sink: impl Fn(&Destination) -> Rc<Sink>,
-    ) -> Option<Self> {
+    pub(crate) fn new(logs: &[Arc<AccessLog>], way: impl Fn(&Outlet) -> Way) -> Option<Self> {
         let any = |needs: fn(&AccessLog) -> bool| logs.iter().any(|log| needs(log));
         (!logs.is_empty()).then(|| Self {
             needs_sent_head: any(|log| {
@@ -79,22 +112,34 @@ impl LogView {
             needs_upstream_head: any(|log| log.format.needs_upstream_head()),
             logs: logs
                 .iter()
-                .map(|log| (log.clone(), sink(&log.destination)))
+                .map(|log| (log.clone(), way(&log.outlet)))
                 .collect(),
         })
     }
 
-    /// Writes the lines of what has ended.
+    /// Writes the lines and the records of what has ended.
     pub(crate) fn write(&self, entry: &Entry<'_>, random: impl Fn() -> u64) {
-        for (log, sink) in &self.logs {
+        for (log, way) in &self.logs {
             if log.filter.takes(entry, &random) {
-                sink.append(|out| log.format.append(entry, out));
+                match way {
+                    Way::Lines(sink) => sink.append(|out| log.format.append(entry, out)),
+                    Way::Records(exporter) => {
+                        exporter.append_record(|out| log.format.append(entry, out));
+                    }
+                }
             }
         }
     }
 
     /// Whether it writes to this sink.
-    pub(crate) fn uses(&self, sink: &Rc<Sink>) -> bool {
-        self.logs.iter().any(|(_, used)| Rc::ptr_eq(used, sink))
+    pub(crate) fn writes_to(&self, sink: &Rc<Sink>) -> bool {
+        let mut ways = self.logs.iter().map(|(_, way)| way);
+        ways.any(|way| matches!(way, Way::Lines(used) if Rc::ptr_eq(used, sink)))
+    }
+
+    /// Whether it reports to this exporter.
+    pub(crate) fn reports_to(&self, exporter: &Rc<Exporter>) -> bool {
+        let mut ways = self.logs.iter().map(|(_, way)| way);
+        ways.any(|way| matches!(way, Way::Records(used) if Rc::ptr_eq(used, exporter)))
     }
 }
