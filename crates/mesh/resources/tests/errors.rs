@@ -581,6 +581,10 @@ fn mesh_config() {
             "extensionProviders: [{name: o, envoyFileAccessLog: {logFormat: {text: a, labels: {b: c}}}}]\n",
         ),
         (
+            "a collector of logs at no port",
+            "extensionProviders: [{name: o, envoyOtelAls: {service: o.b, logFormat: {json: {}}}}]\n",
+        ),
+        (
             "a log that nobody takes",
             "defaultProviders: {accessLogging: [evnoy]}\n",
         ),

@@ -174,7 +174,7 @@ impl LogProvider {
             port,
             log_name: log_name.filter(|name| !name.is_empty()),
             text: text.filter(|text| !text.is_empty()),
-            labels: labels.into_iter().collect(),
+            labels,
             at: At(object.view().at()),
         };
         Some(Self {
