@@ -178,8 +178,7 @@ impl Router {
         };
         let route = match &self.indices[host] {
             Some(index) if request.tunnel != Tunnel::Connect => {
-                let values =
-                    |name: &FieldName, tell: &mut dyn FnMut(&[u8])| asking.each_value(name, tell);
+                let values = |name: &FieldName| asking.values(name);
                 index.first(path, values, |at, has_prefix| {
                     is_for(&routes[at], has_prefix)
                 })

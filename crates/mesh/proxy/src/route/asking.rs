@@ -46,19 +46,37 @@ fn holds(conditions: &[MetadataMatch], asking: &Asking<'_>) -> bool {
     conditions.iter().all(|one| one.holds(metadata))
 }
 
+/// The values of the lines of a header, of which there is one as a rule.
+#[derive(Debug)]
+pub(super) enum Values<'a> {
+    One(&'a [u8]),
+    /// Some other number of them.
+    Several(Vec<&'a [u8]>),
+}
+
+impl<'a> Values<'a> {
+    pub(super) fn of(mut values: impl Iterator<Item = &'a [u8]>) -> Self {
+        match (values.next(), values.next()) {
+            (None, _) => Self::Several(Vec::new()),
+            (Some(only), None) => Self::One(only),
+            (Some(first), Some(second)) => {
+                Self::Several([first, second].into_iter().chain(values).collect())
+            }
+        }
+    }
+}
+
 impl<'a> Asking<'a> {
-    /// Tells the values of a header of the request, pseudo headers included.
-    pub(super) fn each_value(&self, name: &FieldName, tell: &mut dyn FnMut(&[u8])) {
+    /// The values of a header of the request, pseudo headers included.
+    pub(super) fn values(&self, name: &FieldName) -> Values<'a> {
         let (request, head) = (self.request, self.head);
-        tell(match name.of_request {
+        Values::One(match name.of_request {
             RequestField::Method => request.method(head),
             RequestField::Authority => request.target.authority.get(head),
             RequestField::Path => request.target.path.get(head),
             RequestField::Scheme => self.scheme.as_bytes(),
-            RequestField::Line(id) => {
-                return request.fields.all_named(id, name, head).for_each(tell);
-            }
-        });
+            RequestField::Line(id) => return Values::of(request.fields.all_named(id, name, head)),
+        })
     }
 
     /// Whether the request meets a condition on a header.

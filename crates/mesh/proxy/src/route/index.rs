@@ -7,6 +7,7 @@ use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use super::Mix;
+use super::asking::Values;
 use crate::snapshot::{FieldName, HeaderMatch, PathMatch, Route, ValueMatch};
 
 /// Fewer routes are looked at one after the other.
@@ -110,11 +111,11 @@ impl Index {
     }
 
     /// The first route that `is_for` says is for the path; it is asked about those only that may be, and told whether
-    /// the path begins with the text of the route's condition. `values` tells those of a header of the request.
-    pub(super) fn first(
+    /// the path begins with the text of the route's condition. `values` are those of a header of the request.
+    pub(super) fn first<'a>(
         &self,
         path: &[u8],
-        values: impl Fn(&FieldName, &mut dyn FnMut(&[u8])),
+        values: impl Fn(&FieldName) -> Values<'a>,
         is_for: impl Fn(usize, bool) -> bool,
     ) -> Option<usize> {
         let mut first = None;
@@ -207,22 +208,28 @@ impl Routes {
 
     /// The first of these routes, if it comes before the one that was found.
     #[inline]
-    fn earlier(
+    fn earlier<'a>(
         &self,
         found: Option<usize>,
-        values: impl Fn(&FieldName, &mut dyn FnMut(&[u8])),
+        values: impl Fn(&FieldName) -> Values<'a>,
         is_for: impl Fn(usize) -> bool,
     ) -> Option<usize> {
-        let mut found = earlier(&self.all, found, &is_for);
+        let found = earlier(&self.all, found, &is_for);
         let Some(by_header) = &self.by_header else {
             return found;
         };
-        values(&by_header.name, &mut |value| {
-            if let Some(routes) = by_header.routes.get(value) {
-                found = earlier(routes, found, &is_for);
+        let of = |value: &[u8]| by_header.routes.get(value).map_or(&[][..], Vec::as_slice);
+        let merged: Vec<usize>;
+        let routes = match values(&by_header.name) {
+            Values::One(value) => of(value),
+            Values::Several(values) => {
+                let mut all = values.into_iter().flat_map(of).copied().collect::<Vec<_>>();
+                all.sort_unstable();
+                merged = all;
+                &merged
             }
-        });
-        found
+        };
+        earlier(routes, found, is_for)
     }
 }
 

@@ -243,7 +243,7 @@ impl<'a> Entry<'a> {
                 condition.matches(self.request_field(field, name))
             }
             (Some(request), RequestField::Line(_)) if !request.sent.is_empty() => {
-                condition.matches_lines(lines(request.sent, name))
+                condition.matches_lines(all(request.sent, name))
             }
             (Some(request), RequestField::Line(id)) => {
                 let fields = &request.head.fields;
@@ -278,24 +278,32 @@ impl<'a> Entry<'a> {
 }
 
 /// The value of the first line of this name among the lines of a head; a line without a colon has none.
-fn header<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    lines(head, name).next()
+fn header<'a>(lines: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    first(lines, name).map(|(value, _)| value)
 }
 
 /// The values of all lines of a name.
-fn lines<'a>(head: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
-    let mut rest = head;
+fn all<'a>(mut lines: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
     std::iter::from_fn(move || {
-        while !rest.is_empty() {
-            let line = rest;
-            let end = memchr::memchr(b'\n', line).unwrap_or(line.len());
-            rest = line.get(end + 1..).unwrap_or_default();
-            let colon = line.get(name.len()) == Some(&b':');
-            let is_here = colon && line[..name.len()].eq_ignore_ascii_case(name.as_bytes());
-            if is_here && name.len() < end {
-                return Some(line[name.len() + 1..end].trim_ascii());
-            }
-        }
-        None
+        let (value, rest) = first(lines, name)?;
+        lines = rest;
+        Some(value)
     })
+}
+
+/// The value of the first line of a name, and the lines behind it.
+#[inline]
+fn first<'a>(lines: &'a [u8], name: &str) -> Option<(&'a [u8], &'a [u8])> {
+    let mut rest = lines;
+    while !rest.is_empty() {
+        let colon = rest.get(name.len()) == Some(&b':');
+        let is_here = colon && rest[..name.len()].eq_ignore_ascii_case(name.as_bytes());
+        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+        let behind = rest.get(end + 1..).unwrap_or_default();
+        if is_here && name.len() < end {
+            return Some((rest[name.len() + 1..end].trim_ascii(), behind));
+        }
+        rest = behind;
+    }
+    None
 }
