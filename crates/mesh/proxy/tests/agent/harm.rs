@@ -222,7 +222,7 @@ async fn header_bombs_take_no_more_memory_than_there_is_whoever_hangs() {
 #[tokio::test]
 async fn a_full_disk_a_dead_collector_and_no_end_of_paths_are_nothing_to_requests() {
     let plane = ControlPlane::start().await;
-    let [at, nobody] = [free_address().await, free_address().await];
+    let [at, nobody] = [free_address().await, dead_address()];
     let options = Options {
         workers: 1,
         max_pending_spans: MOST_SPANS,

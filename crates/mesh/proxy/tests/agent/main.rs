@@ -32,7 +32,7 @@ use xds_support::resources::{
     a_route, eds_cluster, endpoints, listener, manager, path_prefix, route_configuration,
     to_cluster,
 };
-use xds_support::{ControlPlane, eventually, free_address};
+use xds_support::{ControlPlane, dead_address, eventually, free_address};
 
 const NODE: &str = "sidecar~127.0.0.1~test.default~default.svc.cluster.local";
 

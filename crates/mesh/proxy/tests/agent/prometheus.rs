@@ -388,7 +388,7 @@ async fn the_status_port_merges_the_applications_metrics_and_counts_those_it_can
     let plane = ControlPlane::start().await;
     let origin = Origin::start("reviews").await;
     let at = free_address().await;
-    let nobody = free_address().await;
+    let nobody = dead_address();
     let agent = start(plane.address, (SERVER, "reviews"), Some(nobody)).await;
     let status = agent.status_address().expect("a port");
     assert_eq!(page(status, "/healthz/ready").await.status(), 503);

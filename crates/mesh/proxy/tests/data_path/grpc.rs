@@ -110,7 +110,7 @@ fn a_unary_call_passes_with_all_that_makes_it_grpc() {
 
 #[test]
 fn the_proxys_own_answers_are_grpc_to_a_grpc_client() {
-    let closed = crate::support::config::free_address();
+    let closed = crate::support::config::dead_address();
     let mut config = config(&service());
     config.clusters.push(cluster("empty", &[]));
     config.clusters.push(Cluster {

@@ -9,7 +9,7 @@ use periplus_proxy::snapshot::{
     TcpCheck,
 };
 
-use crate::support::config::{Mesh, cluster, free_address};
+use crate::support::config::{Mesh, cluster, dead_address};
 use crate::support::h2::{H2Origin, read};
 use crate::support::{Config, Origin, wait_for};
 
@@ -135,7 +135,7 @@ fn endpoints_that_fail_their_checks_are_left_out() {
 #[test]
 fn an_endpoint_that_cannot_be_reached_fails_tcp_checks() {
     let one = Patient::new();
-    let gone = free_address();
+    let gone = dead_address();
     let mut mesh = start(&[&one], |app| {
         app.endpoints.extend(cluster("", &[gone]).endpoints);
         app.health_check = check(HealthCheckKind::Tcp(TcpCheck::default()));
@@ -222,7 +222,7 @@ fn failures_in_a_row_eject_an_endpoint_for_all_workers() {
 #[test]
 fn endpoints_that_cannot_be_reached_are_ejected_by_their_own_count() {
     let one = Patient::new();
-    let gone = free_address();
+    let gone = dead_address();
     let mesh = start(&[&one], |app| {
         app.endpoints.extend(cluster("", &[gone]).endpoints);
         app.outlier_detection = Some(Arc::new(OutlierDetection {

@@ -6,7 +6,7 @@ use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{Struct, Value};
 use periplus_proxy::snapshot::{Cluster, Http2Options, Peer, UpstreamProtocol};
 
-use crate::support::config::{Mesh, cluster, free_address};
+use crate::support::config::{Mesh, cluster, dead_address};
 use crate::support::h2::{H2Client, H2Origin, run};
 use crate::support::{Config, Origin, forward, route, wait_for};
 
@@ -263,7 +263,7 @@ fn connections_are_counted_while_they_last() {
 #[test]
 fn connections_are_opened_and_closed_under_the_same_labels() {
     // Nobody listens there.
-    let nobody = free_address();
+    let nobody = dead_address();
     let config = Config::to(&Origin::saying("")).tcp(|proxy| {
         proxy.clusters[0].name = "nobody".into();
     });

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::Response;
 use periplus_proxy::snapshot::{Cluster, Http2Options, Keepalive, UpstreamProtocol};
 
-use crate::support::config::{Mesh, cluster, free_address};
+use crate::support::config::{Mesh, cluster, dead_address};
 use crate::support::frames::{
     ACK, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PREFACE, SETTINGS, block, frame, next_of,
 };
@@ -220,7 +220,7 @@ fn each_failure_has_its_status_text_and_flag() {
     for (name, address, status, reason, flag) in [
         (
             "refused",
-            free_address(),
+            dead_address(),
             503,
             "remote connection failure",
             "UF",

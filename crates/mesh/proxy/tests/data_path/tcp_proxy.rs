@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use periplus_proxy::snapshot::{Backoff, TcpProxy, WeightedCluster};
 use socket2::SockRef;
 
-use crate::support::config::{cluster, free_address};
+use crate::support::config::{cluster, dead_address};
 use crate::support::{Client, Config, Origin, pause, wait_for};
 
 /// An origin that sends back what it gets, and ends when the client does.
@@ -138,7 +138,7 @@ fn a_reset_goes_on_to_the_other_side() {
 fn an_endpoint_that_cannot_be_reached_is_passed_over() {
     let mut config = Config::to(&naming("here")).tcp(|proxy| proxy.max_connect_attempts = 2);
     let live = config.clusters[0].endpoints[0].address;
-    config.clusters = vec![cluster("app", &[free_address(), live])];
+    config.clusters = vec![cluster("app", &[dead_address(), live])];
     let mesh = config.start();
     for _ in 0..6 {
         assert_eq!(mesh.client().rest(), b"here");
@@ -162,7 +162,7 @@ fn attempts_end_and_wait_in_between() {
             max: Duration::from_millis(10),
         });
     });
-    config.clusters = vec![cluster("app", &[free_address()])];
+    config.clusters = vec![cluster("app", &[dead_address()])];
     let mesh = config.start();
     assert!(mesh.client().is_closed());
     mesh.wait_stat("cluster.app.upstream_cx_connect_fail", 3);

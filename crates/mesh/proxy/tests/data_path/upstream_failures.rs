@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use periplus_proxy::snapshot::{Forward, RouteAction};
 
 use crate::support::collector::TestSpan;
-use crate::support::config::{Mesh, cluster, forward_within, free_address};
+use crate::support::config::{Mesh, cluster, dead_address, forward_within};
 use crate::support::h2::{H2Client, run};
 use crate::support::origin::{Origin, ok};
 use crate::support::{Collector, Config, forward, pause, route};
@@ -41,7 +41,7 @@ fn gateway(collector: &Collector) -> (Mesh, Origin) {
     let mesh = Config::to(&origin)
         .zipkin(collector)
         .gateway()
-        .cluster(cluster("refused", &[free_address()]))
+        .cluster(cluster("refused", &[dead_address()]))
         .cluster(cluster("empty", &[]))
         .routes(vec![
             route("/refused", forward("refused")),

@@ -40,7 +40,7 @@ use crate::xds_support::resources::{
     a_route, eds_cluster, endpoints, listener as http_listener, listener_of, manager, path_prefix,
     route_configuration, to_cluster,
 };
-use crate::xds_support::{ControlPlane, PATIENCE, eventually, free_address};
+use crate::xds_support::{ControlPlane, PATIENCE, dead_address, eventually, free_address};
 use crate::{envoy_is_ready, expressions};
 
 const LISTENERS: [&str; 6] = ["http", "edge", "expressions", "tcp", "refused", "closed"];
@@ -442,7 +442,7 @@ async fn access_logs_are_those_of_envoy() {
         return;
     };
     let plane = ControlPlane::start().await;
-    let (origin, nobody) = (Origin::start("origin").await, free_address().await);
+    let (origin, nobody) = (Origin::start("origin").await, dead_address());
     let mut sides = Vec::new();
     for node in ["ours", "envoys"] {
         let logs = tempfile::tempdir().expect("a directory");

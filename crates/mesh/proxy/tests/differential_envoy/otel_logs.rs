@@ -47,7 +47,7 @@ use crate::xds_support::resources::{
     a_route, eds_cluster, endpoints, listener as http_listener, listener_of, manager, path_prefix,
     route_configuration, to_cluster,
 };
-use crate::xds_support::{ControlPlane, PATIENCE, eventually, free_address};
+use crate::xds_support::{ControlPlane, PATIENCE, dead_address, eventually, free_address};
 
 const LISTENERS: [&str; 3] = ["traced", "untraced", "tcp"];
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -452,7 +452,7 @@ async fn records_for_collectors_are_those_of_envoy() {
         return;
     };
     let plane = ControlPlane::start().await;
-    let (origin, nobody) = (Origin::start("origin").await, free_address().await);
+    let (origin, nobody) = (Origin::start("origin").await, dead_address());
     let mut sides = Vec::new();
     for node in ["ours", "envoys"] {
         let collector = Collector::start().await;

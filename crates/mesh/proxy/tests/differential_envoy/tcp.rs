@@ -31,7 +31,7 @@ use crate::envoy::{self, Envoy};
 use crate::envoy_is_ready;
 use crate::xds_support::http::get;
 use crate::xds_support::resources::{eds_cluster, endpoints, listener_of};
-use crate::xds_support::{ControlPlane, PATIENCE, free_address};
+use crate::xds_support::{ControlPlane, PATIENCE, dead_address, free_address};
 
 const CLUSTERS: [&str; 6] = ["origin", "nobody", "empty", "missing", "limited", "denied"];
 /// What a client says first tells the origin what to do.
@@ -297,7 +297,7 @@ async fn connections_end_and_count_as_with_envoy() {
         return;
     };
     let plane = ControlPlane::start().await;
-    let nobody = free_address().await;
+    let nobody = dead_address();
     let mut sides = Vec::new();
     for node in ["ours", "envoys"] {
         let (origin, seen) = origin().await;

@@ -33,11 +33,11 @@ use periplus_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
 use periplus_xds::{Resource, ResourceSet, Snapshot};
 
 pub(crate) use crate::http2_options::http2_options;
-use crate::xds_support::free_address;
 use crate::xds_support::resources::{
     a_route, eds_cluster, endpoints, listener, manager, path_prefix, route_configuration,
     to_cluster,
 };
+use crate::xds_support::{dead_address, free_address};
 use crate::{access_logs, filters, rules};
 
 /// The listeners, by what they show.
@@ -129,7 +129,7 @@ impl Addresses {
             listeners,
             origin,
             collector,
-            nobody: free_address().await,
+            nobody: dead_address(),
             http2_origin,
             log,
         }

@@ -29,7 +29,7 @@ use crate::differential::envoy::{self, Envoy};
 use crate::differential::is_ready;
 use crate::world::{NODE, TRUE, Told, World, alpn, labels, mesh_context, originating, terminating};
 use crate::xds_support::http::get;
-use crate::xds_support::{ControlPlane, PATIENCE, free_address};
+use crate::xds_support::{ControlPlane, PATIENCE, dead_address, free_address};
 
 const MAGIC: [u8; 4] = [0x3d, 0x23, 0x04, 0x67];
 const SERVICE: &str = "outbound|9000||reviews.default.svc.cluster.local";
@@ -280,7 +280,7 @@ async fn without_it_the_endpoints_metadata_tell_the_source() {
     let authority = Authority::new("root");
     let app = application().await;
     let (server, secured) = inbound(app, &authority, &["istio"]).await;
-    let nobody = free_address().await;
+    let nobody = dead_address();
     for (to, authority) in [(app, None), (secured, Some(&authority)), (nobody, None)] {
         let (client, out) = outbound(to, Some(said), authority).await;
         match to == nobody {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::core::v3::Node;
 use periplus_xds::Snapshot;
 use periplus_xds::server::{AdsServer, Generation, Limits, NodeRefused, Source};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -95,7 +95,19 @@ pub(crate) async fn eventually<T>(what: &str, mut condition: impl FnMut() -> Opt
     }
 }
 
-/// A port that nobody listens on. It lies below those that the system gives to outgoing connections: one of
+/// A port that nobody will ever listen on: it is held, as others could be given it.
+pub(crate) fn dead_address() -> SocketAddr {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket
+        .bind(SocketAddr::from(([127, 0, 0, 1], 0)))
+        .expect("a port");
+    let address = socket.local_addr().expect("an address");
+    // As long as the test runs.
+    std::mem::forget(socket);
+    address
+}
+
+/// A port that nobody listens on yet. It lies below those that the system gives to outgoing connections: one of
 /// them could take it before it is listened on.
 pub(crate) async fn free_address() -> SocketAddr {
     static NEXT: AtomicU32 = AtomicU32::new(0);

@@ -439,7 +439,7 @@ impl World {
             endpoints("zipkin", &[collector.address]),
             endpoints("empty", &[]),
             endpoints("brief", &[origin.address]),
-            endpoints("refused", &[free_address().await]),
+            endpoints("refused", &[dead_address()]),
             endpoints("full", &[origin.address]),
             endpoints("streams", &[overload::endless().await]),
             dropping("dropped", origin.address, 999_999),

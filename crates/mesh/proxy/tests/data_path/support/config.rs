@@ -11,6 +11,7 @@ use periplus_proxy::snapshot::{
     TracingProvider, VirtualHost,
 };
 use periplus_proxy::{Left, Options, Proxy, Published};
+use socket2::{Domain, Socket, Type};
 
 use super::{Client, Collector, Origin, wait_for};
 
@@ -262,6 +263,17 @@ impl Mesh {
 }
 
 /// A port that nobody listens on.
+/// A port that nobody will ever listen on: it is held, as others could be given it.
+pub(crate) fn dead_address() -> SocketAddr {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).expect("a port");
+    let address = socket.local_addr().expect("an address");
+    // As long as the test runs.
+    std::mem::forget(socket);
+    address.as_socket().expect("an address of IP")
+}
+
 pub(crate) fn free_address() -> SocketAddr {
     let probe = TcpListener::bind("127.0.0.1:0").expect("a port");
     probe.local_addr().expect("an address")

@@ -38,7 +38,7 @@ use crate::xds_support::resources::{
     a_route, eds_cluster, endpoints, listener, manager, path_prefix, route_configuration,
     to_cluster,
 };
-use crate::xds_support::{ControlPlane, PATIENCE, eventually, free_address};
+use crate::xds_support::{ControlPlane, PATIENCE, dead_address, eventually, free_address};
 
 /// The filters of a connection manager but for the router.
 type Filters = Vec<HttpFilter>;
@@ -626,7 +626,7 @@ async fn services_are_asked_as_by_envoy() {
         ("ask-python", python.address),
         ("ask-grpc", authorizer.grpc),
         ("ask-http", authorizer.http),
-        ("dead", free_address().await),
+        ("dead", dead_address()),
     ];
     let Some(pair) = Pair::start(&filters, &others).await else {
         return;
