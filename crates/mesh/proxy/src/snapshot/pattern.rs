@@ -246,6 +246,7 @@ impl HeaderMatch {
     /// Whether the condition holds, given the values of the header's lines: one of them must be what is asked for, and if
     /// it is inverted none. As one list they would hide each other, so that a client could add a line to get by
     /// (Envoy's since 1.39, `match_headers_individually`).
+    #[inline]
     pub fn matches_lines<'a>(&self, mut values: impl Iterator<Item = &'a [u8]>) -> bool {
         match values.next() {
             None => self.matches(None),

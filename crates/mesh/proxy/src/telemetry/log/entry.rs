@@ -279,31 +279,42 @@ impl<'a> Entry<'a> {
 
 /// The value of the first line of this name among the lines of a head; a line without a colon has none.
 fn header<'a>(lines: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    first(lines, name).map(|(value, _)| value)
-}
-
-/// The values of all lines of a name.
-fn all<'a>(mut lines: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
-    std::iter::from_fn(move || {
-        let (value, rest) = first(lines, name)?;
-        lines = rest;
-        Some(value)
-    })
-}
-
-/// The value of the first line of a name, and the lines behind it.
-#[inline]
-fn first<'a>(lines: &'a [u8], name: &str) -> Option<(&'a [u8], &'a [u8])> {
     let mut rest = lines;
     while !rest.is_empty() {
         let colon = rest.get(name.len()) == Some(&b':');
         let is_here = colon && rest[..name.len()].eq_ignore_ascii_case(name.as_bytes());
         let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-        let behind = rest.get(end + 1..).unwrap_or_default();
         if is_here && name.len() < end {
-            return Some((rest[name.len() + 1..end].trim_ascii(), behind));
+            return Some(rest[name.len() + 1..end].trim_ascii());
         }
-        rest = behind;
+        rest = rest.get(end + 1..).unwrap_or_default();
     }
     None
+}
+
+/// The values of all lines of a name.
+fn all<'a>(mut lines: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
+    std::iter::from_fn(move || {
+        let value = header(lines, name)?;
+        // It is a part of the lines: what is left of them begins behind its line.
+        let end = value.as_ptr_range().end as usize - lines.as_ptr() as usize;
+        let rest = &lines[end..];
+        lines = memchr::memchr(b'\n', rest).map_or(&[], |at| &rest[at + 1..]);
+        Some(value)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_lines_of_a_name_are_found() {
+        let head = b"a:1\r\nb: a:9\r\nA:  2 \r\na: \r\nab:3\r\na:4";
+        let values: Vec<_> = all(head, "a").collect();
+        assert_eq!(values, [&b"1"[..], b"2", b"", b"4"]);
+        assert_eq!(header(head, "a"), Some(&b"1"[..]));
+        assert_eq!(all(head, "c").next(), None);
+        assert_eq!(all(b"", "a").next(), None);
+    }
 }
