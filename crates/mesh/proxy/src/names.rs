@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::agent::dns::{Looked, look_up};
+use crate::agent::dns::{Looked, back_off, look_up};
 use crate::balance::now;
 use crate::snapshot::NameCache;
 use crate::stats::NameStats;
@@ -220,7 +220,8 @@ async fn follow(names: Weak<Names>, name: Box<str>, host: Arc<Host>) {
                 if config.forgets_failures && is_lost {
                     unused_for = Duration::ZERO;
                 }
-                pause(&config, failures)
+                let failure = config.failure;
+                failure.map_or(config.refresh, |limits| back_off(limits, failures))
             }
         };
         if !unused_for.is_zero() {
@@ -233,17 +234,6 @@ async fn follow(names: Weak<Names>, name: Box<str>, host: Arc<Host>) {
             return;
         }
     }
-}
-
-/// The time after so many failures: a random part of a limit that doubles, unless nothing is said.
-fn pause(config: &NameCache, failures: u32) -> Duration {
-    let Some((base, most)) = config.failure else {
-        return config.refresh;
-    };
-    let limit = base.saturating_mul(1 << (failures - 1).min(16)).min(most);
-    limit
-        .mul_f64(fastrand::f64())
-        .max(Duration::from_millis(10))
 }
 
 #[cfg(test)]

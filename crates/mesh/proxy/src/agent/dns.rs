@@ -83,16 +83,19 @@ async fn follow(shared: Arc<Shared>, lookup: Lookup) {
 /// part of a limit that doubles.
 fn pause(rate: &DnsRate, failures: u32, ttl: Option<Duration>) -> Duration {
     match rate.failure {
-        Some((base, max)) if failures > 0 => {
-            let limit = base.saturating_mul(1 << (failures - 1).min(16)).min(max);
-            limit.mul_f64(fastrand::f64()).max(MIN_PAUSE)
-        }
+        Some((base, max)) if failures > 0 => back_off((base, max), failures),
         // Zero is no time at all, as for Envoy.
         _ => {
             let holds = ttl.filter(|ttl| !ttl.is_zero());
             holds.unwrap_or(rate.refresh) + rate.jitter.mul_f64(fastrand::f64())
         }
     }
+}
+
+/// A random part of a limit that doubles with each failure, of which there is one at least, up to another limit.
+pub(crate) fn back_off((base, max): (Duration, Duration), failures: u32) -> Duration {
+    let limit = base.saturating_mul(1 << (failures - 1).min(16)).min(max);
+    limit.mul_f64(fastrand::f64()).max(MIN_PAUSE)
 }
 
 /// The addresses of a name that are used; none if there are none, which is logged.
@@ -121,11 +124,21 @@ async fn find(lookup: &Lookup, system: &mut Asked) -> Found {
 
 /// Asks the servers of this host, which tell for how long the answer holds.
 async fn ask(lookup: &Lookup) -> Result<Found, String> {
-    let mut system = System::read();
-    let tries = system.attempts * u32::try_from(system.servers.len()).unwrap_or(1);
-    system.timeout = system.timeout.min(LOOKUP_TIMEOUT / tries.max(1));
+    let system = system_within(LOOKUP_TIMEOUT, &[]);
     let found = resolver::resolve(&system, &lookup.name, lookup.family).await;
     found.map_err(|problem| problem.to_string())
+}
+
+/// How names are looked up at these servers or, if there are none, at those of this host: each try has its part of the
+/// time.
+fn system_within(time: Duration, servers: &[SocketAddr]) -> System {
+    let mut system = System::read();
+    if !servers.is_empty() {
+        system.servers = servers.to_vec();
+    }
+    let tries = system.attempts * u32::try_from(system.servers.len()).unwrap_or(1);
+    system.timeout = system.timeout.min(time / tries.max(1));
+    system
 }
 
 /// What came of looking a name up once.
@@ -148,12 +161,7 @@ pub(crate) async fn look_up(
     servers: &[SocketAddr],
     time: Duration,
 ) -> Looked {
-    let mut system = System::read();
-    if !servers.is_empty() {
-        system.servers = servers.to_vec();
-    }
-    let tries = system.attempts * u32::try_from(system.servers.len()).unwrap_or(1);
-    system.timeout = system.timeout.min(time / tries.max(1));
+    let system = system_within(time, servers);
     match timeout(time, resolver::resolve(&system, name, family)).await {
         Ok(Ok(found)) => match choose(found.addresses, family, false).first() {
             Some(address) => Looked::Up(*address, found.ttl),

@@ -260,7 +260,8 @@ fn server_names(names: Vec<String>, at: &At<'_>) -> Result<Vec<String>, Refused>
     names.into_iter().enumerate().map(name).collect()
 }
 
-fn port(number: u32, at: &At<'_>) -> Result<u16, Refused> {
+/// A port that can be connected to.
+pub(super) fn port(number: u32, at: &At<'_>) -> Result<u16, Refused> {
     match u16::try_from(number) {
         Ok(port) if port > 0 => Ok(port),
         _ => Err(at.refuse(format!("{number} is not a port"))),

@@ -22,6 +22,7 @@ use prost::Name;
 
 use super::check::{At, Refused, decode, duration, ignored, nothing_else};
 use super::cluster::{failure_rate, family};
+use super::filter_chain::port;
 use super::listener::socket_address;
 use crate::snapshot::{NameCache, OriginalDestination};
 
@@ -108,13 +109,7 @@ pub(super) fn of_connections(
     let cache = compile(cache, &at.field("dns_cache_config"))?;
     let port = match config.port_specifier.take() {
         None => DEFAULT_TLS_PORT,
-        Some(PortSpecifier::PortValue(number)) => {
-            let at = &at.field("port_value");
-            match u16::try_from(number) {
-                Ok(port) if port > 0 => port,
-                _ => return Err(at.refuse(format!("{number} is not a port"))),
-            }
-        }
+        Some(PortSpecifier::PortValue(number)) => port(number, &at.field("port_value"))?,
     };
     nothing_else(&config, at)?;
     Ok((cache, port))
